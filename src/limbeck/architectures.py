@@ -1,0 +1,217 @@
+"""What limbeck knows about encoder architectures: one table, and what a config names by it.
+
+Everything limbeck must know about an architecture stands in `ARCHITECTURES`; no other code asks
+which model it has.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
+
+from limbeck.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLayer:
+    """A norm that every layer but the first has, and the linear map that reads its output.
+
+    Attributes:
+        norm: The module that is missing in layer 0, named inside a layer.
+        reader: The `nn.Linear` that reads it, named inside a layer.
+    """
+
+    norm: str
+    reader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What limbeck must know about one `config.model_type`.
+
+    Module and tensor names are relative to the base encoder, except `vocabulary_outputs`, which
+    are names in the masked language model. A name that a model does not have is passed over.
+
+    Attributes:
+        layers: The `nn.ModuleList` of layers.
+        embeddings: The module that makes the embedding output.
+        pieces: The tensor of piece embeddings [V, D].
+        vocabulary_outputs: The tensors of the head with a vocabulary axis first, tied copies too.
+        depth: Config key of the number of layers.
+        width: Config key of D.
+        heads: Config key of H.
+        dropouts: Config keys of every dropout.
+        layer_lists: Config keys of lists with one entry per layer.
+        positions: The position table when its rows start after the padding id, else "".
+        final_norm: The norm after the last layer, else "".
+        first_layer: What layer 0 lacks, if anything.
+        shared: Prefixes of tensors that all layers use together.
+        attention: The attention implementations there are; probabilities need "eager".
+        has_pooler: Whether the bare encoder comes with a pooler that can be left out.
+        takes_types: Whether it reads `token_type_ids`.
+        needs_float32: Whether half precision is known to give NaN.
+    """
+
+    layers: str
+    embeddings: str
+    pieces: str
+    vocabulary_outputs: tuple[str, ...]
+    dropouts: tuple[str, ...]
+    depth: str = "num_hidden_layers"
+    width: str = "hidden_size"
+    heads: str = "num_attention_heads"
+    layer_lists: tuple[str, ...] = ()
+    positions: str = ""
+    final_norm: str = ""
+    first_layer: FirstLayer | None = None
+    shared: tuple[str, ...] = ()
+    attention: tuple[str, ...] = ("eager", "sdpa")
+    has_pooler: bool = False
+    takes_types: bool = True
+    needs_float32: bool = False
+
+
+_BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+_BERT_OUTPUTS = (
+    "cls.predictions.decoder.weight",
+    "cls.predictions.decoder.bias",
+    "cls.predictions.bias",
+)
+_ROBERTA = Architecture(
+    layers="encoder.layer",
+    embeddings="embeddings",
+    pieces="embeddings.word_embeddings.weight",
+    vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"),
+    dropouts=_BERT_DROPOUTS,
+    positions="embeddings.position_embeddings.weight",
+    has_pooler=True,
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "bert": Architecture(
+        layers="encoder.layer",
+        embeddings="embeddings",
+        pieces="embeddings.word_embeddings.weight",
+        vocabulary_outputs=_BERT_OUTPUTS,
+        dropouts=_BERT_DROPOUTS,
+        has_pooler=True,
+    ),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "distilbert": Architecture(
+        layers="transformer.layer",
+        embeddings="embeddings",
+        pieces="embeddings.word_embeddings.weight",
+        vocabulary_outputs=("vocab_projector.weight", "vocab_projector.bias"),
+        dropouts=("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
+        depth="n_layers",
+        width="dim",
+        heads="n_heads",
+        takes_types=False,
+    ),
+    "deberta-v2": Architecture(
+        layers="encoder.layer",
+        embeddings="embeddings",
+        pieces="embeddings.word_embeddings.weight",
+        vocabulary_outputs=(*_BERT_OUTPUTS, "lm_predictions.lm_head.bias"),
+        dropouts=(
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "pooler_dropout",
+            "cls_dropout",
+        ),
+        shared=("encoder.rel_embeddings.", "encoder.LayerNorm.", "encoder.conv."),
+        attention=("eager",),
+        needs_float32=True,
+    ),
+    "modernbert": Architecture(
+        layers="layers",
+        embeddings="embeddings",
+        pieces="embeddings.tok_embeddings.weight",
+        vocabulary_outputs=("decoder.weight", "decoder.bias"),
+        dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+        layer_lists=("layer_types",),
+        final_norm="final_norm",
+        first_layer=FirstLayer(norm="attn_norm", reader="attn.Wqkv"),
+        takes_types=False,
+    ),
+    "eurobert": Architecture(
+        layers="layers",
+        embeddings="embed_tokens",
+        pieces="embed_tokens.weight",
+        vocabulary_outputs=("lm_head.weight", "lm_head.bias"),
+        dropouts=("attention_dropout",),
+        final_norm="norm",
+        takes_types=False,
+    ),
+    "gte": Architecture(
+        layers="layers",
+        embeddings="embeddings",
+        pieces="embeddings.word_embeddings.weight",
+        vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias"),
+        dropouts=_BERT_DROPOUTS,
+    ),
+    "electra": Architecture(
+        layers="encoder.layer",
+        embeddings="embeddings",
+        pieces="embeddings.word_embeddings.weight",
+        vocabulary_outputs=("generator_lm_head.weight", "generator_lm_head.bias"),
+        dropouts=(*_BERT_DROPOUTS, "summary_last_dropout"),
+    ),
+    "nomic_bert": Architecture(
+        layers="layers",
+        embeddings="embeddings",
+        pieces="embeddings.word_embeddings.weight",
+        vocabulary_outputs=_BERT_OUTPUTS,
+        dropouts=_BERT_DROPOUTS,
+    ),
+}
+
+
+def architecture_of(config: PreTrainedConfig) -> Architecture:
+    """Look up what is known about a config's architecture.
+
+    Raises:
+        ModelError: If `config.model_type` is not in `ARCHITECTURES`.
+    """
+    return known_architecture(
+        str(config.model_type), where=str(getattr(config, "_name_or_path", ""))
+    )
+
+
+def known_architecture(model_type: str, where: str) -> Architecture:
+    """Look up a `model_type`.
+
+    Args:
+        model_type: As in config.json.
+        where: The model's name, for the message.
+
+    Raises:
+        ModelError: If it is not in `ARCHITECTURES`.
+    """
+    if model_type not in ARCHITECTURES:
+        raise ModelError(
+            "limbeck does not know this architecture",
+            where=where,
+            found=f"model_type {model_type!r}",
+            expected=f"one of {', '.join(sorted(ARCHITECTURES))}",
+        )
+    return ARCHITECTURES[model_type]
+
+
+def special_ids(config: PreTrainedConfig) -> tuple[int, ...]:
+    """Give the ids of the pieces that a config names (pad, bos, …), ascending, each once.
+
+    A trimmed vocabulary must keep them. Ids outside the vocabulary name no piece and are left
+    out.
+    """
+    found: set[int] = set()
+    for value in special_entries(config).values():
+        found.update(value if isinstance(value, list) else [value])
+    return tuple(sorted(piece for piece in found if 0 <= piece < config.vocab_size))
+
+
+def special_entries(config: PreTrainedConfig) -> dict[str, int | list[int]]:
+    """Give the `*_token_id` entries of a config that are set."""
+    entries = config.to_dict().items()
+    return {key: value for key, value in entries if key.endswith("_token_id") and value is not None}

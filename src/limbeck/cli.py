@@ -1,0 +1,282 @@
+"""The command line: parse, call, print. Nothing here imports torch."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from limbeck import __version__
+from limbeck.errors import LimbeckError
+
+app = typer.Typer(
+    help="Distil a multilingual encoder into a small, fast model for one language and task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of artifacts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")
+]
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name.")]
+DEFAULT_STORE = Path("store")
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    assign: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    name: Annotated[str | None, typer.Option("--name", help="The run's name.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry out a recipe; whatever is done already is not done again."""
+    from limbeck import pipeline
+    from limbeck.artifact import Store
+    from limbeck.recipe import read_recipe
+
+    finished = pipeline.run(read_recipe(recipe, assign or ()), Store(store), name=name)
+    if as_json:
+        _print_json(finished.to_dict())
+        return
+    _scores_table(finished.to_dict())
+    if finished.made == 0:
+        print("Everything was done already; nothing ran.")
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    assign: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what is done, what will run, and which field made it differ."""
+    from limbeck import pipeline
+    from limbeck.artifact import Store
+    from limbeck.recipe import read_recipe
+
+    planned = pipeline.plan(read_recipe(recipe, assign or ()), Store(store))
+    rows = [
+        {
+            "stage": one.stage.name,
+            "done": one.is_done,
+            "resumes": not one.is_done and (one.folder / "work").exists(),
+            "folder": str(one.folder),
+            "differs": list(one.differs),
+        }
+        for one in planned
+    ]
+    if as_json:
+        _print_json({"stages": rows})
+        return
+    for row in rows:
+        state = "done" if row["done"] else "resumes" if row["resumes"] else "will run"
+        why = "  differs: " + ", ".join(row["differs"][:4]) if row["differs"] else ""
+        print(f"{row['stage']:<11} {state:<9} {row['folder']}{why}")
+
+
+@app.command()
+def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """List the runs and artifacts of a store."""
+    from limbeck.artifact import Store
+
+    if not store.exists():
+        raise LimbeckError("no such store", where=str(store), do="name one with --store")
+    artifacts = [
+        {
+            "folder": folder.name,
+            "stage": folder.name.rpartition("-")[0],
+            "done": manifest is not None,
+            "seconds": manifest.seconds if manifest else None,
+            "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+        }
+        for folder, manifest in Store(store).artifacts()
+    ]
+    runs = sorted(path.stem for path in (store / "runs").glob("*.json"))
+    if as_json:
+        _print_json({"runs": runs, "artifacts": artifacts})
+        return
+    for one in artifacts:
+        took = f"{one['seconds']:.0f} s" if one["done"] else "unfinished"
+        print(f"{one['folder']:<28} {took:>10} {one['bytes'] / 1e6:>9.1f} MB")
+    print("runs: " + (", ".join(runs) or "none"))
+
+
+@app.command()
+def explain(
+    field: Annotated[str, typer.Argument(help="A dotted field, a section, `recipe`, `benchmarks`.")],
+) -> None:
+    """Tell what a recipe's field means, its unit, its default and why."""
+    if field == "benchmarks":
+        from limbeck.benchmarks import BENCHMARKS
+
+        for one in BENCHMARKS.values():
+            print(f"{one.name}: {one.citation}. Licence {one.licence}. {' '.join(one.languages)}")
+        return
+    from limbeck.recipe import explain as explain_field
+
+    for line in explain_field(field):
+        print(line)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with limbeck."""
+    from limbeck.recipe import shipped_recipes
+
+    for name in shipped_recipes():
+        print(name)
+
+
+@app.command()
+def trim(
+    model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the trimmed model.")],
+    corpus: Annotated[list[str], typer.Option("--corpus", help="LANG=FILE; repeat it.")],
+    min_probability: Annotated[float, typer.Option(help="Keep pieces at least so likely.")] = 1e-6,
+    max_pieces: Annotated[int | None, typer.Option(help="Keep at most so many pieces.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="File of words to keep, one a line.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Trim a model's vocabulary to some languages, and certify the result after reload.
+
+    Exit code 1 if a check fails.
+    """
+    from limbeck.certify import trim_and_certify
+
+    certificate = trim_and_certify(
+        model,
+        output,
+        corpora=_corpora(corpus),
+        min_probability=min_probability,
+        max_pieces=max_pieces,
+        keep=keep,
+    )
+    if as_json:
+        _print_json(certificate.to_dict())
+    else:
+        for line in certificate.lines():
+            print(line)
+    if not certificate.holds:
+        raise typer.Exit(1)
+
+
+def _corpora(given: list[str]) -> dict[str, str]:
+    found = {}
+    for one in given:
+        language, sign, file = one.partition("=")
+        if not sign or not language or not file:
+            raise LimbeckError("not LANG=FILE", where=f"--corpus {one}", expected="yor=yor.txt")
+        found[language] = file
+    return found
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A task model's folder.")],
+    task: Annotated[str, typer.Option(help="ner or pos.")],
+    file: Annotated[Path, typer.Option(help="A labelled CoNLL-style file.")],
+    language: Annotated[str, typer.Option(help="Its language, for the record.")] = "und",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a task model on one labelled file, with a 95 % interval."""
+    from limbeck.judge import evaluate_file
+
+    scores = evaluate_file(model, task=task, file=file, language=language)
+    if as_json:
+        _print_json(scores.to_dict())
+        return
+    for metric, value in scores.metrics.items():
+        low, high = scores.interval[metric]
+        print(f"{metric:<12} {100 * value:6.2f}  [{100 * low:.2f}, {100 * high:.2f}]")
+    print(f"n = {scores.n} sentences")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Tell what this machine has: packages, cores, memory, devices, number formats."""
+    from limbeck.doctor import facts
+
+    found = facts()
+    if as_json:
+        _print_json(found)
+        return
+    for name, value in found.items():
+        print(f"{name:<14} {value}")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _scores_table(told: dict[str, Any]) -> None:
+    scores = told["scores"]
+    places = list(next(iter(scores.values())))
+    first = scores["teacher"][places[0]]
+    table = Table(title=f"{told['run']}: {first['task']} {first['primary']}, 95 % interval")
+    table.add_column("system")
+    table.add_column("parameters", justify="right")
+    for place in places:
+        table.add_column(f"{place} (n={scores['teacher'][place]['n']})", justify="right")
+    for system, by_place in scores.items():
+        size = told["size"].get(system)
+        row = [system, f"{size['total'] / 1e6:.2f} M" if size else ""]
+        for place in places:
+            one = by_place[place]
+            low, high = one["interval"][one["primary"]]
+            value = one["metrics"][one["primary"]]
+            row.append(f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+        table.add_row(*row)
+    row = ["student keeps", ""]
+    for place in places:
+        kept = told["student_against_teacher"][place]["retention"]
+        row.append(f"{100 * kept:.1f} %" if kept is not None else "–")
+    table.add_row(*row)
+    Console(width=max(100, Console().width)).print(table)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("limbeck").setLevel(logging.INFO)
+    try:
+        app(standalone_mode=True)
+    except LimbeckError as error:
+        print(f"limbeck: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in _TRAIN_PACKAGES:
+            print(
+                f"limbeck: this needs {error.name}; pip install 'limbeck[train]'", file=sys.stderr
+            )
+            sys.exit(2)
+        raise
+
+
+_TRAIN_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""Distillation: what each objective asks of student and teacher, in both phases.
+
+The teacher is a signal: a function from a batch to its states and logits, without gradient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from limbeck.blocks import Blocks, mask_pieces, schedule
+from limbeck.encoder import LayerStates, final_norm, layer_states, states_and_logits
+from limbeck.losses import (
+    Scale,
+    attention_mse,
+    gold_cross_entropy,
+    hidden_mse,
+    soft_cross_entropy,
+    soft_kl,
+)
+from limbeck.recipe import General, GeneralObjective, Machine, TaskObjective
+from limbeck.training import Batch, Budget, Terms, choose_device, fit
+
+TermsOf = Callable[[PreTrainedModel, Batch], Terms]
+
+
+def state_terms(
+    student: LayerStates,
+    teacher: LayerStates,
+    *,
+    plan: Sequence[int],
+    mask: Tensor,
+    hidden: float,
+    attention: float,
+    scale: Scale,
+    norm: torch.nn.Module | None = None,
+) -> Terms:
+    """Weigh the differences of states and attention maps, averaged over the student's layers.
+
+    Args:
+        student: The student's states; its embedding output is compared too.
+        teacher: The teacher's states.
+        plan: Teacher layer (from 1) of each student layer.
+        mask: Real pieces, bool [B, T].
+        hidden: Weight of the states' term; 0 leaves it out.
+        attention: Weight of the maps' term; 0 leaves it out.
+        norm: The teacher's final norm, applied to its target of the student's last layer where
+            that is not the teacher's last.
+
+    Source: Ansell et al. 2023, section 3.
+    """
+    terms: Terms = {}
+    if hidden:
+        targets = [teacher.hidden[layer] for layer in (0, *plan)]
+        if norm is not None and plan[-1] != len(teacher.hidden) - 1:
+            targets[-1] = norm(targets[-1])
+        errors = [
+            hidden_mse(mine, target, mask, scale=scale)
+            for mine, target in zip(student.hidden, targets, strict=True)
+        ]
+        terms["hidden"] = hidden * torch.stack(errors).mean()
+    if attention:
+        errors = [
+            attention_mse(mine, teacher.attention[layer - 1], mask, scale=scale)
+            for mine, layer in zip(student.attention, plan, strict=True)
+        ]
+        terms["attention"] = attention * torch.stack(errors).mean()
+    return terms
+
+
+def general_bistil(
+    objective: GeneralObjective, teacher: PreTrainedModel, plan: Sequence[int]
+) -> TermsOf:
+    """Phase 1 of S2: every state and attention map of the plan's layers."""
+
+    def terms(model: PreTrainedModel, batch: Batch) -> Terms:
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        maps = objective.attention > 0
+        with torch.no_grad():
+            target = layer_states(teacher, ids, mask, attention=maps)
+        return state_terms(
+            layer_states(model, ids, mask, attention=maps),
+            target,
+            plan=plan,
+            mask=mask.bool(),
+            hidden=objective.hidden,
+            attention=objective.attention,
+            scale=objective.scale,
+            norm=final_norm(teacher),
+        )
+
+    return terms
+
+
+def task_bistil(
+    objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]
+) -> TermsOf:
+    """Phase 2 of S2: soft labels of the tuned teacher, its states and its attention maps."""
+
+    def terms(model: PreTrainedModel, batch: Batch) -> Terms:
+        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
+        maps = objective.attention > 0
+        with torch.no_grad():
+            target = states_and_logits(teacher, ids, mask, attention=maps)
+        found = states_and_logits(model, ids, mask, attention=maps)
+        soft = soft_cross_entropy(
+            found.logits[scored], target.logits[scored], temperature=objective.temperature
+        )
+        return {"logits": objective.logits * soft} | state_terms(
+            found.states,
+            target.states,
+            plan=plan,
+            mask=mask.bool(),
+            hidden=objective.hidden,
+            attention=objective.attention,
+            scale=objective.scale,
+            norm=final_norm(teacher),
+        )
+
+    return terms
+
+
+def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
+    """S1's fine-tuning distillation: softened KL to the teacher, and the gold labels."""
+
+    def terms(model: PreTrainedModel, batch: Batch) -> Terms:
+        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
+        with torch.no_grad():
+            answers = teacher(input_ids=ids, attention_mask=mask).logits
+        logits = model(input_ids=ids, attention_mask=mask).logits
+        known = batch["labels"] >= 0
+        kl = soft_kl(logits[scored], answers[scored], temperature=objective.temperature)
+        gold = gold_cross_entropy(logits[known], batch["labels"][known])
+        return {"logits": objective.logits * kl, "gold": objective.gold * gold}
+
+    return terms
+
+
+GENERAL_OBJECTIVES = {"bistil": general_bistil}
+TASK_OBJECTIVES = {"bistil": task_bistil, "kd": task_kd}
+"""Kind to the function that gives its terms; `labels` needs no teacher and is not here."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralText:
+    """Packed text of each language of phase 1, to train on and held out.
+
+    Args:
+        train: Language to blocks.
+        held_out: Language to blocks never trained on.
+        mask_id: The mask piece, where masking is asked for.
+        special: Pieces never masked, int [S].
+        vocabulary_size: Pieces to draw random replacements from.
+    """
+
+    train: Mapping[str, Blocks]
+    held_out: Mapping[str, Blocks]
+    mask_id: int
+    special: np.ndarray
+    vocabulary_size: int
+
+
+def distil_general(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    *,
+    plan: Sequence[int],
+    text: GeneralText,
+    general: General,
+    seed: int,
+    work: Path,
+    machine: Machine,
+) -> list[dict[str, float]]:
+    """Phase 1: train the student in place; its best weights by held-out loss are kept.
+
+    Returns:
+        The history, as `training.fit` gives it.
+    """
+    batch = max(1, general.batch_pieces // general.block_pieces)
+    terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan)
+    device = choose_device(machine.device)
+    teacher.to(device)
+
+    def batches(step: int) -> Batch:
+        ids = schedule(text.train, batch=batch, step=step, seed=seed).ids
+        if general.objective.masking:
+            draw = np.random.default_rng([seed, step, 1])
+            ids = mask_pieces(
+                ids,
+                rng=draw,
+                mask_id=text.mask_id,
+                vocabulary_size=text.vocabulary_size,
+                special=text.special,
+                probability=general.objective.masking,
+            ).ids
+        return _batch(ids)
+
+    def judge(model: PreTrainedModel) -> float:
+        return -held_out_loss(model, terms, text.held_out, batch=batch, device=device)
+
+    budget = Budget(
+        steps=general.steps,
+        learning_rate=general.learning_rate,
+        warmup=general.warmup,
+        seed=seed,
+        evaluations=5,
+    )
+    return fit(
+        student,
+        batches,
+        terms=terms,
+        budget=budget,
+        work=work,
+        machine=machine,
+        judge=judge,
+        name="general",
+    )
+
+
+def _batch(ids: np.ndarray) -> Batch:
+    tensor = torch.from_numpy(ids)
+    return {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}
+
+
+def held_out_loss(
+    model: PreTrainedModel,
+    terms: TermsOf,
+    blocks: Mapping[str, Blocks],
+    *,
+    batch: int,
+    device: torch.device,
+    most: int = 64,
+) -> float:
+    """Give the mean loss over languages, each on its first `most` held-out blocks, unmasked."""
+    losses = []
+    for language in sorted(blocks):
+        one = blocks[language]
+        count = min(len(one), most)
+        values = []
+        for start in range(0, count, batch):
+            ids = np.stack([one.block(i) for i in range(start, min(start + batch, count))])
+            with torch.no_grad():
+                found = terms(model, {k: v.to(device) for k, v in _batch(ids).items()})
+            values.append(float(torch.stack(list(found.values())).sum()) * len(ids))
+        losses.append(sum(values) / count)
+    return sum(losses) / len(losses)
+
+
+def weave_text(
+    labelled: Callable[[int], Batch], text: Callable[[int], Batch], share: float
+) -> Callable[[int], Batch]:
+    """Weave unlabelled batches evenly between labelled ones, as a pure function of the step.
+
+    Args:
+        labelled: Labelled step to batch.
+        text: Text step to batch.
+        share: Share of text steps, from 0 to below 1.
+    """
+
+    def at(step: int) -> Batch:
+        before, after = int(step * share), int((step + 1) * share)
+        return text(before) if after > before else labelled(step - before)
+
+    return at

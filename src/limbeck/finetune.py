@@ -1,0 +1,208 @@
+"""Task tuning and task predictions: windows in, a tuned model or label logits out."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from limbeck.evaluate import score
+from limbeck.losses import gold_cross_entropy
+from limbeck.recipe import Machine
+from limbeck.tasks import Task
+from limbeck.tasks.tagging import TaggedSentence, Window
+from limbeck.training import Batch, Budget, Terms, choose_device, fit
+
+_CHUNK = 32
+"""Batches whose windows are sorted by length together: little padding, still well shuffled."""
+
+Sentences = Sequence[TaggedSentence]
+
+
+def pad(windows: Sequence[Window], pad_id: int) -> Batch:
+    """Put windows into one batch.
+
+    Returns:
+        `input_ids`, `attention_mask` and `labels` (-100 where no label), int64 [B, T], and
+        `scored`, bool [B, T], true at the first piece of each word.
+    """
+    width = max(len(window.pieces) for window in windows)
+    ids = np.full((len(windows), width), pad_id, dtype=np.int64)
+    mask = np.zeros((len(windows), width), dtype=np.int64)
+    labels = np.full((len(windows), width), -100, dtype=np.int64)
+    scored = np.zeros((len(windows), width), dtype=bool)
+    for row, window in enumerate(windows):
+        length = len(window.pieces)
+        ids[row, :length] = window.pieces
+        mask[row, :length] = 1
+        labels[row, :length] = window.labels
+        scored[row, :length] = window.words >= 0
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "labels": torch.from_numpy(labels),
+        "scored": torch.from_numpy(scored),
+    }
+
+
+def window_batches(
+    windows: Sequence[Window], *, batch: int, seed: int, pad_id: int
+) -> Callable[[int], Batch]:
+    """Give a pure function of the step: shuffled batches of windows of like length.
+
+    Args:
+        windows: What to learn from; every epoch visits each once, in a fresh order.
+        batch: Windows a step; the last batch of an epoch may be smaller.
+    """
+    lengths = np.array([len(window.pieces) for window in windows])
+    per_epoch = -(-len(windows) // batch)
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> list[np.ndarray]:
+        draw = np.random.default_rng([seed, epoch])
+        shuffled = draw.permutation(len(windows))
+        batches = []
+        for start in range(0, len(shuffled), batch * _CHUNK):
+            chunk = shuffled[start : start + batch * _CHUNK]
+            chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
+            batches += [chunk[i : i + batch] for i in range(0, len(chunk), batch)]
+        return [batches[i] for i in draw.permutation(len(batches))]
+
+    def at(step: int) -> Batch:
+        epoch, place = divmod(step, per_epoch)
+        return pad([windows[i] for i in order(epoch)[place]], pad_id)
+
+    return at
+
+
+def label_terms(model: PreTrainedModel, batch: Batch) -> Terms:
+    """Plain tuning: cross-entropy with the gold labels."""
+    logits = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).logits
+    known = batch["labels"] >= 0
+    return {"gold": gold_cross_entropy(logits[known], batch["labels"][known])}
+
+
+def logits_of(
+    model: PreTrainedModel,
+    windows: Sequence[Window],
+    *,
+    device: torch.device | str = "cpu",
+    batch_pieces: int = 8192,
+) -> list[np.ndarray]:
+    """Give the label logits of every window, [T, C] each, in the windows' order."""
+    order = sorted(range(len(windows)), key=lambda i: -len(windows[i].pieces))
+    found: list[Any] = [None] * len(windows)
+    was_training = model.training
+    model.eval().to(device)
+    place = 0
+    with torch.inference_mode():
+        while place < len(order):
+            rows = order[place : place + max(1, batch_pieces // len(windows[order[place]].pieces))]
+            place += len(rows)
+            batch = pad([windows[i] for i in rows], model.config.pad_token_id or 0)
+            logits = model(
+                input_ids=batch["input_ids"].to(device),
+                attention_mask=batch["attention_mask"].to(device),
+            ).logits.float()
+            for row, i in zip(logits.cpu().numpy(), rows, strict=True):
+                found[i] = row[: len(windows[i].pieces)]
+    model.train(was_training)
+    return found
+
+
+def predict(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    *,
+    task: Task,
+    sentences: Sentences,
+    labels: Sequence[str],
+    max_pieces: int,
+    device: torch.device | str = "cpu",
+) -> list[tuple[str, ...]]:
+    """Give one prediction a sentence: encode, run, decode."""
+    windows = task.encode(sentences, tokenizer, None, max_pieces=max_pieces)
+    return task.decode(sentences, windows, logits_of(model, windows, device=device), labels)
+
+
+def judge_of(
+    tokenizer: Tokenizer,
+    *,
+    task: Task,
+    dev: Sentences,
+    labels: Sequence[str],
+    max_pieces: int,
+    device: torch.device,
+) -> Callable[[PreTrainedModel], float]:
+    """Give a function that scores a model on the source's dev set: the task's primary metric."""
+    windows = task.encode(dev, tokenizer, None, max_pieces=max_pieces)
+
+    def judge(model: PreTrainedModel) -> float:
+        found = task.decode(dev, windows, logits_of(model, windows, device=device), labels)
+        return score(task, dev, found, language="dev", resamples=1).metrics[task.primary]
+
+    return judge
+
+
+def tune(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    *,
+    task: Task,
+    train: Sentences,
+    dev: Sentences,
+    labels: Sequence[str],
+    epochs: float,
+    batch_sentences: int,
+    learning_rate: float,
+    max_pieces: int,
+    evaluations: int,
+    seed: int,
+    work: Path,
+    machine: Machine,
+    terms: Callable[[PreTrainedModel, Batch], Terms] = label_terms,
+    mix: Callable[[Callable[[int], Batch]], Callable[[int], Batch]] | None = None,
+    text_share: float = 0.0,
+    name: str = "task",
+) -> list[dict[str, float]]:
+    """Tune a task model in place and keep its best weights on the source's dev set.
+
+    Args:
+        terms: The loss; plain tuning unless a distillation objective is given.
+        mix: Weaves other batches between the labelled ones.
+        text_share: Share of the steps that `mix` adds; the labelled ones stay `epochs` passes.
+
+    Returns:
+        The training history, as `training.fit` gives it.
+    """
+    windows = task.encode(train, tokenizer, labels, max_pieces=max_pieces)
+    pad_id = model.config.pad_token_id or 0
+    batches = window_batches(windows, batch=batch_sentences, seed=seed, pad_id=pad_id)
+    labelled = max(1, round(epochs * -(-len(windows) // batch_sentences)))
+    device = choose_device(machine.device)
+    budget = Budget(
+        steps=round(labelled / (1 - text_share)),
+        learning_rate=learning_rate,
+        seed=seed,
+        evaluations=evaluations,
+    )
+    judge = judge_of(
+        tokenizer, task=task, dev=dev, labels=labels, max_pieces=max_pieces, device=device
+    )
+    return fit(
+        model,
+        mix(batches) if mix else batches,
+        terms=terms,
+        budget=budget,
+        work=work,
+        machine=machine,
+        judge=judge,
+        name=name,
+    )

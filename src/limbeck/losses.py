@@ -1,0 +1,112 @@
+"""Masked loss functions, each a pure function of student and teacher tensors.
+
+Axes: B batch, T pieces, D width, H heads, C classes, N scored positions. A mask is bool, true
+at real pieces; nothing else is ever counted.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Scale = Literal["relative", "plain"]
+
+
+def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor, *, scale: Scale = "plain") -> Tensor:
+    """Mean squared error of one layer's states over real pieces.
+
+    Args:
+        student: States [B, T, D].
+        teacher: States [B, T, D].
+        mask: Real pieces, bool [B, T].
+        scale: `relative` divides by the teacher's mean square, so that 1 is as bad as silence.
+
+    Returns:
+        A scalar.
+
+    Source: Ansell et al. 2023, section 3 (plain); `relative` is ours: un-normalised, the layers
+    with the largest states rule the sum.
+    """
+    teacher = teacher[mask].float()
+    error = (student[mask].float() - teacher).square().mean()
+    return error if scale == "plain" else error / teacher.square().mean()
+
+
+def attention_mse(
+    student: Tensor, teacher: Tensor, mask: Tensor, *, scale: Scale = "plain"
+) -> Tensor:
+    """Mean squared error of one layer's attention probabilities over real queries and keys.
+
+    Args:
+        student: Probabilities [B, H, T, T].
+        teacher: Probabilities [B, H, T, T].
+        mask: Real pieces, bool [B, T].
+        scale: `relative` divides by the teacher's mean square.
+
+    Returns:
+        A scalar: the mean over heads and pairs of real pieces.
+
+    Source: Ansell et al. 2023, section 3 (plain).
+    """
+    pairs = (mask[:, None, :, None] & mask[:, None, None, :]).to(torch.float32)
+    count = pairs.sum() * student.shape[1]
+    error = ((student.float() - teacher.float()).square() * pairs).sum() / count
+    if scale == "plain":
+        return error
+    return error / ((teacher.float().square() * pairs).sum() / count)
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy of the student's softened distribution under the teacher's.
+
+    Args:
+        student: Logits [N, C].
+        teacher: Logits [N, C].
+        temperature: Divides both logits.
+
+    Returns:
+        A scalar in nats, the mean over N; 0 where N is 0.
+
+    Source: Ansell et al. 2023, section 3 (task distillation, temperature 2).
+    """
+    if len(student) == 0:
+        return student.sum() * 0.0
+    target = (teacher.float() / temperature).softmax(-1)
+    return -(target * (student.float() / temperature).log_softmax(-1)).sum(-1).mean()
+
+
+def soft_kl(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of softened distributions, times temperature squared.
+
+    Args:
+        student: Logits [N, C].
+        teacher: Logits [N, C].
+        temperature: Divides both logits; its square keeps the gradient's size.
+
+    Returns:
+        A scalar in nats, the mean over N; 0 where N is 0.
+
+    Source: Hinton et al. 2015; Soltan et al. 2021.
+    """
+    if len(student) == 0:
+        return student.sum() * 0.0
+    target = (teacher.float() / temperature).log_softmax(-1)
+    guess = (student.float() / temperature).log_softmax(-1)
+    divergence = functional.kl_div(guess, target, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+def gold_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with gold labels.
+
+    Args:
+        student: Logits [N, C].
+        labels: Classes, int64 [N].
+
+    Returns:
+        A scalar in nats, the mean over N; 0 where N is 0.
+    """
+    if len(student) == 0:
+        return student.sum() * 0.0
+    return functional.cross_entropy(student.float(), labels)

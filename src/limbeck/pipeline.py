@@ -1,0 +1,202 @@
+"""Conduct a recipe: work out each stage's key, make what is missing, resume what was killed."""
+
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from limbeck.artifact import Artifact, Manifest, Store, disk_errors, key, write_json
+from limbeck.recipe import Recipe
+from limbeck.stages import STAGES, Job, Stage, layer_plan_of
+
+log = logging.getLogger(__name__)
+
+_VERSIONED = ("limbeck", "torch", "transformers", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One stage of a plan.
+
+    Args:
+        stage: The stage.
+        manifest: What its manifest will say, files and measurements left out.
+        folder: Where its artifact is or will be.
+        is_done: Its artifact is finished.
+        differs: Dotted fields that differ from the nearest finished artifact of this stage.
+    """
+
+    stage: Stage
+    manifest: Manifest
+    folder: Path
+    is_done: bool
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: its name, its artifacts by stage, and how many of them were made now."""
+
+    name: str
+    store: Path
+    artifacts: dict[str, Artifact]
+    made: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the run as the JSON object that `limbeck run --json` prints."""
+        told = self.artifacts["evaluate"].manifest.metrics
+        return {
+            "run": self.name,
+            "store": str(self.store),
+            "made": self.made,
+            "artifacts": {name: str(one.folder) for name, one in self.artifacts.items()},
+            "scores": told["scores"],
+            "student_against_teacher": told["student_against_teacher"],
+            "size": told["size"],
+            "seconds": {name: one.manifest.seconds for name, one in self.artifacts.items()},
+        }
+
+
+def plan(recipe: Recipe, store: Store) -> list[Planned]:
+    """Work out what a recipe needs, what is there, and what makes the rest differ.
+
+    Raises:
+        LimbeckError: A file from outside cannot be read, or a field does not fit the teacher.
+    """
+    layer_plan_of(recipe)
+    planned: list[Planned] = []
+    keys: dict[str, str] = {}
+    for stage in STAGES:
+        one = _manifest(recipe, stage, keys)
+        keys[stage.name] = one.key
+        found = store.find(stage.name, one.key)
+        differs = () if found else tuple(_nearest_difference(store, one))
+        folder = store.folder(stage.name, one.key)
+        planned.append(Planned(stage, one, folder, found is not None, differs))
+    return planned
+
+
+def _manifest(recipe: Recipe, stage: Stage, keys: Mapping[str, str]) -> Manifest:
+    section = stage.section(recipe)
+    inputs = {name: keys[name] for name in stage.inputs}
+    outside = stage.outside(recipe)
+    hexadecimal = key(
+        {
+            "name": stage.name,
+            "version": stage.version,
+            "section": section,
+            "inputs": inputs,
+            "outside": outside,
+        }
+    )
+    return Manifest(
+        stage=stage.name,
+        version=stage.version,
+        key=hexadecimal,
+        section=section,
+        inputs=inputs,
+        outside=outside,
+        seed=recipe.seed,
+    )
+
+
+def _nearest_difference(store: Store, wanted: Manifest) -> list[str]:
+    """Give the fields in which the most similar finished artifact of the stage differs."""
+    differences = [
+        sorted(_differences(manifest, wanted))
+        for _, manifest in store.artifacts()
+        if manifest is not None and manifest.stage == wanted.stage
+    ]
+    return min(differences, key=lambda one: (len(one), one), default=[])
+
+
+def _differences(have: Manifest, wanted: Manifest) -> Iterator[str]:
+    for part in ("section", "inputs", "outside"):
+        mine, other = _flat(getattr(wanted, part)), _flat(getattr(have, part))
+        yield from (f"{part}.{name}" for name in mine.keys() | other.keys()
+                    if mine.get(name) != other.get(name))
+    if have.version != wanted.version:
+        yield "version"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, one in value.items():
+        if isinstance(one, Mapping):
+            flat |= _flat(one, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = one
+    return flat
+
+
+def run(recipe: Recipe, store: Store, *, name: str | None = None) -> Run:
+    """Make every artifact that a recipe lacks, in order, and record the run.
+
+    A killed run resumes where it was; two runs on one store share the work.
+
+    Raises:
+        LimbeckError: In any stage; what was finished stays.
+    """
+    artifacts: dict[str, Artifact] = {}
+    made = 0
+    for one in plan(recipe, store):
+        with store.lock(one.stage.name, one.manifest.key):
+            found = store.find(one.stage.name, one.manifest.key)
+            if found is None:
+                found = _make(recipe, one, store, artifacts)
+                made += 1
+        artifacts[one.stage.name] = found
+    finished = Run(name or recipe.name, store.root, artifacts, made)
+    runs = store.root / "runs"
+    runs.mkdir(exist_ok=True)
+    keys = {stage: artifact.manifest.key for stage, artifact in artifacts.items()}
+    record = {"format": 1, "keys": keys, "recipe": recipe.model_dump(mode="json")}
+    write_json(runs / f"{finished.name}.json", record | finished.to_dict())
+    return finished
+
+
+def _make(
+    recipe: Recipe, one: Planned, store: Store, artifacts: Mapping[str, Artifact]
+) -> Artifact:
+    resumes = (one.folder / "work").exists()
+    log.info("%s: %s", one.stage.name, "resumes" if resumes else "starts")
+    started = time.monotonic()
+    with disk_errors(one.folder):
+        _clear(one.folder)
+        inputs = {name: artifacts[name] for name in one.stage.inputs}
+        outcome = one.stage.run(Job(recipe, one.folder, inputs))
+        seconds = round(time.monotonic() - started, 2)
+    manifest = replace(
+        one.manifest,
+        versions=_versions(),
+        seconds=seconds,
+        counts=outcome.counts,
+        metrics=outcome.metrics,
+    )
+    log.info("%s: done in %.1f s", one.stage.name, seconds)
+    return store.publish(manifest)
+
+
+def _clear(folder: Path) -> None:
+    """Leave of an unfinished artifact only what it resumes from."""
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != "work":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

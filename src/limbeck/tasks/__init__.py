@@ -1,0 +1,98 @@
+"""The tasks: how examples become windows, how logits become answers, how answers are scored.
+
+A task is a record of functions over numpy arrays; `TASKS` is the table. Training and serving
+share these functions, so a model is asked the same way in both.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from limbeck.errors import RecipeError
+from limbeck.tasks import tagging
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a task is made of.
+
+    Args:
+        name: The word for it in a recipe.
+        head: The kind of output layer: "token" gives logits [T, C].
+        primary: The metric that systems are ranked by.
+        encode: Examples, tokenizer and labels to windows.
+        decode: Examples, windows, logits and labels to one prediction per example.
+        statistics: Examples and predictions to counts [N, K] that may be summed over examples.
+        metrics: Such sums [..., K] to named arrays [...]; vectorised, for resampling.
+        per_label: Examples and predictions to one `LabelScore` per label.
+        check: Raises DataError when a score over the examples could mean nothing.
+        agreement: Two lists of predictions to the share of equal answers.
+        count_units: How many answers the examples ask for (words here).
+        expand_labels: What a recipe names (entity types, tags) to the model's label set.
+    """
+
+    name: str
+    head: str
+    primary: str
+    encode: Callable[..., list[Any]]
+    decode: Callable[..., list[Any]]
+    statistics: Callable[..., np.ndarray]
+    metrics: Callable[[np.ndarray], dict[str, np.ndarray]]
+    per_label: Callable[..., tuple[tagging.LabelScore, ...]]
+    check: Callable[..., None]
+    agreement: Callable[..., float]
+    count_units: Callable[..., int]
+    expand_labels: Callable[[Sequence[str]], tuple[str, ...]]
+
+
+TASKS: dict[str, Task] = {
+    "ner": Task(
+        name="ner",
+        head="token",
+        primary="f1",
+        encode=tagging.encode,
+        decode=tagging.decode,
+        statistics=tagging.span_statistics,
+        metrics=tagging.span_metrics,
+        per_label=tagging.span_scores,
+        check=tagging.check_spans,
+        agreement=tagging.agreement,
+        count_units=tagging.count_words,
+        expand_labels=tagging.iob2_labels,
+    ),
+    "pos": Task(
+        name="pos",
+        head="token",
+        primary="accuracy",
+        encode=tagging.encode,
+        decode=tagging.decode,
+        statistics=tagging.tag_statistics,
+        metrics=tagging.tag_metrics,
+        per_label=tagging.tag_scores,
+        check=tagging.check_tags,
+        agreement=tagging.agreement,
+        count_units=tagging.count_words,
+        expand_labels=tagging.plain_labels,
+    ),
+}
+"""Every task by its name."""
+
+
+def find_task(name: str) -> Task:
+    """Gives the task of this name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        raise RecipeError(
+            "no such task",
+            found=repr(name),
+            expected="one of " + ", ".join(TASKS),
+            do=f"did you mean {near[0]!r}?" if near else "",
+        )
+    return TASKS[name]
