@@ -114,7 +114,9 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 
 @app.command()
 def explain(
-    field: Annotated[str, typer.Argument(help="A dotted field, a section, `recipe`, `benchmarks`.")],
+    field: Annotated[
+        str, typer.Argument(help="A dotted field, a section, `recipe`, `benchmarks`.")
+    ],
 ) -> None:
     """Tell what a recipe's field means, its unit, its default and why."""
     if field == "benchmarks":
@@ -258,7 +260,10 @@ def main() -> None:
     """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        level=logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
     )
     logging.getLogger("limbeck").setLevel(logging.INFO)
     try:

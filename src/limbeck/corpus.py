@@ -99,6 +99,23 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def words_of(text: str) -> list[str]:
+    """Split raw text into words as label files do: punctuation stands alone.
+
+    Letters, marks and digits stay together, and so do hyphens and apostrophes between them. No
+    measure for scripts written without spaces.
+    """
+    return [one.group() for one in _word_pattern().finditer(text)]
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    marks = "".join(
+        chr(code) for code in range(0x300, 0x1E944) if unicodedata.category(chr(code))[0] == "M"
+    )
+    return re.compile(rf"\d+(?:[.,]\d+)+|[\w{marks}]+(?:[-'’][\w{marks}]+)*|\S")
+
+
 @cache
 def _kind(character: str) -> str:
     # a word of SCRIPTS for a letter, "shared" for one of no script, "mark", or "other"

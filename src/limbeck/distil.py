@@ -96,9 +96,7 @@ def general_bistil(
     return terms
 
 
-def task_bistil(
-    objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]
-) -> TermsOf:
+def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
     """Phase 2 of S2: soft labels of the tuned teacher, its states and its attention maps."""
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:

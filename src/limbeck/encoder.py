@@ -84,9 +84,9 @@ def load_encoder(
             the config asks for remote code, the architecture is not known, the checkpoint does
             not fit it, or `labels` do not fit the checkpoint's own tagging head.
     """
-    name = _checked_name(model)
-    with _quiet():
-        config = _read_config(name, allow_remote_code)
+    name = checked_name(model)
+    with quiet():
+        config = read_config(name, allow_remote_code)
         architecture = known_architecture(config.model_type, where=name)
         if labels is not None:
             config.id2label = dict(enumerate(labels))
@@ -99,22 +99,8 @@ def load_encoder(
             options["add_pooling_layer"] = False
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            try:
-                loaded, info = HEADS[head].from_pretrained(  # type: ignore[attr-defined]
-                    name,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,
-                    **options,
-                )
-            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-                raise ModelError(
-                    f"the weights cannot be loaded into {config.model_type} with head {head!r}",
-                    where=name,
-                    found=_first_line(error),
-                    expected="safetensors that fit config.json",
-                ) from error
-    _check_shapes(info["mismatched_keys"], name)
+            loaded, info = from_pretrained(HEADS[head], name, f"head {head!r}", options)
+    check_shapes(info["mismatched_keys"], name)
     _check_missing(loaded, info["missing_keys"], name)
     return loaded.eval()
 
@@ -228,8 +214,12 @@ def build_options(model: PreTrainedModel) -> dict[str, bool]:
     return {"add_pooling_layer": getattr(model, "pooler", None) is not None}
 
 
-def _checked_name(model: str | Path) -> str:
-    """Give the hub id or the folder, after a look at the folder's files."""
+def checked_name(model: str | Path) -> str:
+    """Give the hub id or the folder, after a look at the folder's files.
+
+    Raises:
+        ModelError: If the folder is missing, or holds no config.json or no safetensors.
+    """
     name = str(model)
     # A hub id is `name` or `owner/name`; anything else is a path.
     is_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
@@ -240,8 +230,12 @@ def _checked_name(model: str | Path) -> str:
     return name
 
 
-def _read_config(name: str, allow_remote_code: bool) -> PreTrainedConfig:
-    """Read the config as plain JSON first: nothing of the checkpoint is trusted before that."""
+def read_config(name: str, allow_remote_code: bool) -> PreTrainedConfig:
+    """Read the config, as plain JSON first: nothing of the checkpoint is trusted before that.
+
+    Raises:
+        ModelError: If it cannot be read, names code of its own, or an unknown architecture.
+    """
     try:
         entries, _ = PreTrainedConfig.get_config_dict(name)
     except (OSError, ValueError) as error:
@@ -269,6 +263,29 @@ def _read_config(name: str, allow_remote_code: bool) -> PreTrainedConfig:
         ) from error
 
 
+def from_pretrained(kind: Any, name: str, what: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Call `kind.from_pretrained` on safetensors, and give the model and the loading info.
+
+    Raises:
+        ModelError: If it fails.
+    """
+    try:
+        return kind.from_pretrained(  # type: ignore[no-any-return]
+            name,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"the weights cannot be loaded into {options['config'].model_type} with {what}",
+            where=name,
+            found=_first_line(error),
+            expected="safetensors that fit config.json",
+        ) from error
+
+
 def _check_folder(folder: Path) -> None:
     expected = "a folder with config.json and model.safetensors"
     if not folder.is_dir():
@@ -289,9 +306,14 @@ def _check_folder(folder: Path) -> None:
     raise ModelError("the folder holds no weights", where=str(folder), expected="model.safetensors")
 
 
-def _check_shapes(
+def check_shapes(
     mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]], where: str
 ) -> None:
+    """Refuse tensors of another shape than the config's.
+
+    Raises:
+        ModelError: If there is one.
+    """
     for name, found, expected in sorted(mismatched):
         raise ModelError(
             "a tensor of the checkpoint does not fit its config or the labels",
@@ -356,7 +378,7 @@ def _states(outputs: Any, attention: bool) -> LayerStates:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' bars and load reports, and put its settings back after."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

@@ -82,9 +82,7 @@ def window_batches(
 
 def label_terms(model: PreTrainedModel, batch: Batch) -> Terms:
     """Plain tuning: cross-entropy with the gold labels."""
-    logits = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-    ).logits
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     known = batch["labels"] >= 0
     return {"gold": gold_cross_entropy(logits[known], batch["labels"][known])}
 

@@ -33,7 +33,11 @@ def _fetch(model: str) -> Path:
         raise ModelError("no such folder", where=model, do="check teacher.model")
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
     except ImportError:
         raise ModelError(
             "is not a folder, and reading the hub needs the extra `train`",

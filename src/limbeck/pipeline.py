@@ -118,8 +118,11 @@ def _nearest_difference(store: Store, wanted: Manifest) -> list[str]:
 def _differences(have: Manifest, wanted: Manifest) -> Iterator[str]:
     for part in ("section", "inputs", "outside"):
         mine, other = _flat(getattr(wanted, part)), _flat(getattr(have, part))
-        yield from (f"{part}.{name}" for name in mine.keys() | other.keys()
-                    if mine.get(name) != other.get(name))
+        yield from (
+            f"{part}.{name}"
+            for name in mine.keys() | other.keys()
+            if mine.get(name) != other.get(name)
+        )
     if have.version != wanted.version:
         yield "version"
 

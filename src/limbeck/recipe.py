@@ -215,9 +215,9 @@ class BenchmarkChoice(_Section):
     name: str = _knob(..., "A name from `limbeck explain benchmarks`.")
     root: str = _knob(..., "A folder laid out as published, or a hub id.")
     train_split: str = _knob("train", "Split of the source language tuned on.", reason="usual")
-    dev_split: str | None = _knob(
+    dev_split: str = _knob(
         "dev",
-        "Split of the source language that selects models; none: a tenth of train, by hash.",
+        "Split of the source language that selects models; empty: a tenth of train, by hash.",
         reason="usual",
     )
     labels: list[str] | None = _knob(
@@ -425,9 +425,7 @@ def _assign(values: dict[str, Any], override: str) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise RecipeError(
-                f"'{section}' is a value, not a section", where=f"--set {override}"
-            )
+            raise RecipeError(f"'{section}' is a value, not a section", where=f"--set {override}")
     values[last] = value
 
 
@@ -502,11 +500,7 @@ def explain(field: str) -> list[str]:
         RecipeError: No such field; names the nearest.
     """
     every = dict(fields())
-    chosen = [
-        path
-        for path in every
-        if field in ("recipe", path) or path.startswith(f"{field}.")
-    ]
+    chosen = [path for path in every if field in ("recipe", path) or path.startswith(f"{field}.")]
     if not chosen:
         near = difflib.get_close_matches(field, every, n=1, cutoff=0.3)
         raise RecipeError(

@@ -1,0 +1,175 @@
+"""The zero-shot tagging table: shipped recipes × ways to make the student, teacher beside.
+
+    python -m benchmarks.tagging --data DATA --teacher TEACHER --store STORE --out results/tagging
+
+DATA holds `corpora/`, `pos/` and `ner/`; TEACHER is a model folder. Each variant is the shipped
+recipe with the overrides of `VARIANTS`, so each row can be had alone by `limbeck run --set`.
+Writes OUT.json and OUT.md after every run, so that a stopped table is a shorter table.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck import pipeline
+from limbeck.artifact import Store
+from limbeck.recipe import Recipe, read_recipe
+
+VARIANTS: dict[str, list[str]] = {
+    "student: both phases": [],
+    "phase 1 only": ["task.objective.kind=labels"],
+    "phase 2 only": ["general.steps=0"],
+    "random init, same budget": ["student.init=random"],
+    "both phases, 2 layers": ["student.size=small"],
+    "both phases, 1 layer": ["student.size=tiny"],
+    "both phases, 2 layers, text 0.5": ["student.size=small", "task.objective.text=0.5"],
+    "both phases, 1 layer, text 0.5": ["student.size=tiny", "task.objective.text=0.5"],
+    "both phases, text 0.5": ["task.objective.text=0.5"],
+}
+"""Row of the table to what it changes in the shipped recipe."""
+
+
+def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Recipe:
+    """Give a shipped recipe with the data's and the teacher's places put in."""
+    shipped = read_recipe(name)
+    corpora = [
+        f'corpus.{language}.path="{places.data}/corpora/{language}.txt"'
+        for language in shipped.corpus.texts
+    ]
+    return read_recipe(
+        name,
+        [
+            f'teacher.model="{places.teacher}"',
+            f'task.benchmark.root="{places.data}/{shipped.task.kind}"',
+            f"seed={places.seed}",
+            *(f'corpus.{one}={{path="{places.data}/corpora/{one}.txt"}}' for one in ()),
+            *corpora,
+            *overrides,
+        ],
+    )
+
+
+def latency(model_folder: Path, tokenizer_folder: Path, *, length: int = 32) -> float:
+    """Give the median milliseconds of one sentence of `length` pieces, batch 1, in torch."""
+    import torch
+
+    from limbeck.encoder import load_encoder
+
+    model = load_encoder(model_folder, head="tagging", attention="sdpa")
+    ids = torch.from_numpy(np.random.default_rng(0).integers(5, 1000, (1, length)))
+    mask = torch.ones_like(ids)
+    times = []
+    with torch.inference_mode():
+        for _ in range(60):
+            started = time.perf_counter()
+            model(input_ids=ids, attention_mask=mask)
+            times.append(1000 * (time.perf_counter() - started))
+    return round(statistics.median(times[10:]), 2)
+
+
+def rows_of(told: dict[str, Any], variant: str, *, is_first: bool) -> list[dict[str, Any]]:
+    """Give the table's rows of one run: the student's, and once a recipe the teacher's."""
+    names = {"student": variant}
+    if is_first:
+        names = {
+            "teacher": "teacher",
+            "trimmed teacher": "trimmed teacher",
+            **names,
+            "majority label": "majority label",
+        }
+    rows = []
+    for system, shown in names.items():
+        row: dict[str, Any] = {"system": shown, "scores": {}}
+        size = told["size"].get(system)
+        if size:
+            row |= {"parameters": size["total"], "bytes": size["bytes"]}
+        for place, scores in told["scores"][system].items():
+            primary = scores["primary"]
+            row["metric"] = primary
+            row["scores"][place] = {
+                "value": scores["metrics"][primary],
+                "interval": scores["interval"][primary],
+                "n": scores["n"],
+            }
+            if system == "student":
+                against = told["student_against_teacher"][place]
+                row["scores"][place] |= {
+                    "retention": against["retention"],
+                    "loyalty": against["loyalty"],
+                    "difference": against["difference"],
+                    "difference_interval": against["interval"],
+                    "p_value": against["p_value"],
+                }
+        rows.append(row)
+    return rows
+
+
+def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
+    """Give every table as Markdown."""
+    lines = []
+    for name, rows in tables.items():
+        places = list(rows[0]["scores"])
+        lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]
+        head = ["system", "parameters", "ms"]
+        for place in places:
+            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept"]
+        lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+        for row in rows:
+            cells = [
+                row["system"],
+                f"{row['parameters'] / 1e6:.2f} M" if "parameters" in row else "",
+                f"{row['p50_ms']:.1f}" if "p50_ms" in row else "",
+            ]
+            for place in places:
+                one = row["scores"][place]
+                low, high = one["interval"]
+                cells.append(f"{100 * one['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+                kept = one.get("retention")
+                cells.append(f"{100 * kept:.1f} %" if kept is not None else "")
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the table."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("limbeck").setLevel(logging.INFO)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipes", nargs="+", default=["eng-yor-pos"])
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--seed", type=int, default=0)
+    places = parser.parse_args()
+    store = Store(places.store)
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for name in places.recipes:
+        rows: list[dict[str, Any]] = []
+        for variant in places.variants:
+            recipe = recipe_of(name, VARIANTS[variant], places)
+            slug = "".join(c if c.isalnum() else "-" for c in variant)
+            run = pipeline.run(recipe, store, name=f"{name}.{slug}.{places.seed}")
+            new = rows_of(run.to_dict(), variant, is_first=not rows)
+            for row in new:
+                stage = {"teacher": "teacher", variant: "task"}.get(row["system"])
+                if stage:
+                    folder = run.artifacts[stage].folder / "model"
+                    row["p50_ms"] = latency(folder, folder)
+            rows += new
+            tables[name] = rows
+            places.out.with_suffix(".json").write_text(json.dumps(tables, indent=1) + "\n")
+            places.out.with_suffix(".md").write_text(markdown(tables, places.seed))
+
+
+if __name__ == "__main__":
+    main()

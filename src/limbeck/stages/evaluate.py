@@ -1,0 +1,118 @@
+"""Stage evaluate: teacher and student on the source and every target, with intervals."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from limbeck.benchmarks import Examples
+from limbeck.evaluate import compare, loyalty, majority, score
+from limbeck.recipe import Recipe
+from limbeck.stages.labels import benchmark_files, labels_section, read_labelled, read_split
+from limbeck.stages.models import trimmed_tuned_teacher
+from limbeck.stages.record import Job, Outcome, Stage
+from limbeck.tasks import TASKS
+from limbeck.tokenizer import load_tokenizer
+
+
+def _section(recipe: Recipe) -> dict[str, Any]:
+    return {
+        **recipe.evaluate.model_dump(),
+        **labels_section(recipe),
+        "targets": recipe.languages.targets,
+    }
+
+
+def _outside(recipe: Recipe) -> dict[str, str]:
+    languages = dict.fromkeys([recipe.train_language, *recipe.languages.targets])
+    return benchmark_files(recipe, dict.fromkeys(languages, recipe.evaluate.splits))
+
+
+def _run(job: Job) -> Outcome:
+    from limbeck.encoder import count_parameters, load_encoder, model_bytes
+
+    recipe = job.recipe
+    trimmed = load_tokenizer(job.inputs["vocabulary"].path("tokenizer"))
+    full = load_tokenizer(job.inputs["teacher"].path("model"))
+    teacher = load_encoder(job.inputs["teacher"].path("model"), head="tagging", attention="sdpa")
+    student = load_encoder(job.inputs["task"].path("model"), head="tagging", attention="sdpa")
+    systems = {
+        "teacher": (teacher, full),
+        "trimmed teacher": (trimmed_tuned_teacher(job, attention="sdpa"), trimmed),
+        "student": (student, trimmed),
+    }
+    train = read_labelled(recipe).train
+    scores: dict[str, dict[str, Any]] = {name: {} for name in (*systems, "majority label")}
+    against: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
+    for place, data in _test_sets(recipe):
+        found = _predictions(recipe, systems, data)
+        found["majority label"] = majority(train, data.examples)
+        task = TASKS[recipe.task.kind]
+        for name, predictions in found.items():
+            told = score(
+                task,
+                data.examples,
+                predictions,
+                language=place,
+                resamples=recipe.evaluate.resamples,
+            )
+            scores[name][place] = told.to_dict()
+        _write_predictions(job.folder / f"predictions.{place}.jsonl", data, found)
+        difference = compare(
+            task,
+            data.examples,
+            found["student"],
+            found["teacher"],
+            resamples=recipe.evaluate.resamples,
+        )
+        against[place] = {
+            **difference.to_dict(),
+            "retention": difference.a / difference.b if difference.b else None,
+            "loyalty": loyalty(task, found["student"], found["teacher"]),
+        }
+        notes[place] = told(data)
+    size = {
+        name: {**count_parameters(model), "bytes": model_bytes(model)}
+        for name, (model, _) in systems.items()
+    }
+    return Outcome(
+        counts={"notes": notes},
+        metrics={"scores": scores, "student_against_teacher": against, "size": size},
+    )
+
+
+def _test_sets(recipe: Recipe) -> Iterator[tuple[str, Examples]]:
+    for language in dict.fromkeys([recipe.train_language, *recipe.languages.targets]):
+        for split in recipe.evaluate.splits:
+            place = language if len(recipe.evaluate.splits) == 1 else f"{language}.{split}"
+            yield place, read_split(recipe, language, split)
+
+
+def _predictions(recipe: Recipe, systems: Mapping[str, Any], data: Examples) -> dict[str, Any]:
+    from limbeck.finetune import predict
+    from limbeck.training import choose_device
+
+    return {
+        name: predict(
+            model,
+            tokenizer,
+            task=TASKS[recipe.task.kind],
+            sentences=data.examples,
+            labels=[model.config.id2label[i] for i in range(model.config.num_labels)],
+            max_pieces=recipe.task.max_pieces,
+            device=choose_device(recipe.machine.device),
+        )
+        for name, (model, tokenizer) in systems.items()
+    }
+
+
+def _write_predictions(path: Path, data: Examples, found: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        for i, example in enumerate(data.examples):
+            row = {"where": example.where, "words": example.words, "gold": example.labels}
+            row |= {name: predictions[i] for name, predictions in found.items()}
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+STAGE = Stage("evaluate", 1, ("vocabulary", "teacher", "task"), _section, _outside, _run)

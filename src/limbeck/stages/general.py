@@ -1,0 +1,79 @@
+"""Stage general: phase 1, distillation on unlabelled text of every language."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from limbeck.blocks import Blocks
+from limbeck.hub import content_hashes, model_folder
+from limbeck.recipe import Recipe
+from limbeck.stages.models import Attention, ends_of, keep_history, save_model, trimmed_teacher
+from limbeck.stages.record import Job, Outcome, Stage, languages_of, layer_plan_of
+from limbeck.tokenizer import load_tokenizer
+
+
+def _section(recipe: Recipe) -> dict[str, Any]:
+    if recipe.general.steps == 0:
+        return {"steps": 0}
+    return {**recipe.general.model_dump(), "seed": recipe.seed}
+
+
+def _run(job: Job) -> Outcome:
+    from limbeck.distil import GeneralText, distil_general
+    from limbeck.encoder import load_encoder
+
+    recipe, folder = job.recipe, job.inputs["student"].path("model")
+    if recipe.general.steps == 0:
+        shutil.copytree(folder, job.folder / "model", dirs_exist_ok=True)
+        return Outcome()
+    attention: Attention = "eager" if recipe.general.objective.attention else "sdpa"
+    tokenizer = load_tokenizer(folder)
+    begin, _ = ends_of(tokenizer)
+    packed = job.inputs["vocabulary"].path("blocks")
+
+    def part(name: str) -> dict[str, Blocks]:
+        return {
+            one: Blocks(packed / f"{one}.{name}", length=recipe.general.block_pieces, begin=begin)
+            for one in languages_of(recipe)
+        }
+
+    student = load_encoder(folder, head="mlm", attention=attention)
+    special = sorted(tokenizer.get_added_tokens_decoder())
+    history = distil_general(
+        student,
+        trimmed_teacher(job, attention=attention),
+        plan=layer_plan_of(recipe),
+        text=GeneralText(
+            train=part("train"),
+            held_out=part("heldout"),
+            mask_id=_mask_id(folder, tokenizer),
+            special=np.array(special),
+            vocabulary_size=tokenizer.get_vocab_size(),
+        ),
+        general=recipe.general,
+        seed=recipe.seed,
+        work=job.work,
+        machine=recipe.machine,
+    )
+    save_model(student, job.folder / "model", tokenizer_from=folder)
+    kept = keep_history(job, history)
+    return Outcome(metrics={"held_out_loss": -kept["dev"]})
+
+
+def _mask_id(folder: Path, tokenizer: Tokenizer) -> int:
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    mask = config.get("mask_token")
+    name = mask.get("content") if isinstance(mask, dict) else mask
+    found = tokenizer.token_to_id(name) if name else None
+    return -1 if found is None else found
+
+
+def _outside(recipe: Recipe) -> dict[str, str]:
+    return content_hashes(model_folder(recipe.teacher.model))
+
+
+STAGE = Stage("general", 1, ("vocabulary", "student"), _section, _outside, _run)

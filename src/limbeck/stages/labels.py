@@ -1,0 +1,76 @@
+"""The labelled data of a recipe: which files they are, and what is in them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.artifact import file_hash
+from limbeck.benchmarks import Examples, check_labels, divide, find_benchmark, load
+from limbeck.recipe import Recipe
+from limbeck.tasks.tagging import TaggedSentence
+
+
+def labels_section(recipe: Recipe) -> dict[str, Any]:
+    """Give the fields that decide what is learned from the labels and how it is selected."""
+    task = recipe.task
+    return {
+        "kind": task.kind,
+        "benchmark": task.benchmark.model_dump(exclude={"root"}),
+        "language": recipe.train_language,
+        "max_pieces": task.max_pieces,
+        "evaluations": task.evaluations,
+    }
+
+
+def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str, str]:
+    """Give the hashes of the label files of these splits of these languages."""
+    root = Path(recipe.task.benchmark.root)
+    return {
+        f"{language}/{path.name}": file_hash(path)
+        for language, splits in wanted.items()
+        for path in sorted((root / language).glob("*"))
+        if path.is_file() and path.name.partition(".")[0] in splits
+    }
+
+
+def read_split(recipe: Recipe, language: str, split: str) -> Examples:
+    """Read one split of one language of the recipe's benchmark."""
+    chosen = recipe.task.benchmark
+    return load(
+        find_benchmark(chosen.name),
+        root=chosen.root,
+        language=language,
+        split=split,
+        labels=chosen.labels,
+        task=recipe.task.kind,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The source's labels: to train on, to select by, the label set, and what was mended."""
+
+    train: tuple[TaggedSentence, ...]
+    dev: tuple[TaggedSentence, ...]
+    labels: tuple[str, ...]
+    notes: dict[str, Any]
+
+
+def read_labelled(recipe: Recipe) -> Labelled:
+    """Read the source's labels to train on and to select by."""
+    chosen, language = recipe.task.benchmark, recipe.train_language
+    read = read_split(recipe, language, chosen.train_split)
+    check_labels(recipe.task.kind, read)
+    if chosen.dev_split:
+        held_out = read_split(recipe, language, chosen.dev_split)
+        check_labels(recipe.task.kind, held_out)
+        train, dev = read.examples, held_out.examples
+    else:
+        train, dev = divide(read.examples, fraction=0.1)
+    return Labelled(train, dev, read.labels, told(read))
+
+
+def told(data: Examples) -> dict[str, Any]:
+    """Give what the reader mended or noted, by reason, ready for JSON."""
+    return {reason: asdict(note) for reason, note in data.notes.items()}

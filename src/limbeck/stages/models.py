@@ -1,0 +1,71 @@
+"""What several stages do with models: load trimmed teachers, save folders, keep histories."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tokenizers import Tokenizer
+
+from limbeck.errors import DataError
+from limbeck.hub import model_folder
+from limbeck.stages.record import Job
+from limbeck.tasks.tagging import special_pieces
+from limbeck.tokenizer import PieceMap
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Attention = Literal["eager", "sdpa"]
+
+
+def save_model(model: "PreTrainedModel", folder: Path, *, tokenizer_from: Path) -> None:
+    """Save a plain Hugging Face folder: weights, config, and a tokenizer copied from a folder."""
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (tokenizer_from / name).exists():
+            shutil.copyfile(tokenizer_from / name, folder / name)
+
+
+def keep_history(job: Job, history: list[dict[str, float]]) -> dict[str, Any]:
+    """Keep the training curve as `metrics.jsonl`; give the best judgement, if there was any."""
+    lines = "".join(json.dumps(row) + "\n" for row in history)
+    (job.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    judged = [row["judged"] for row in history if "judged" in row]
+    return {"dev": max(judged)} if judged else {}
+
+
+def trimmed_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":
+    """Load the untuned teacher with the recipe's vocabulary."""
+    from limbeck.encoder import load_encoder
+    from limbeck.student import trim_model
+
+    kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
+    model = load_encoder(
+        model_folder(job.recipe.teacher.model),
+        head="mlm",
+        attention=attention,
+        allow_remote_code=job.recipe.teacher.allow_remote_code,
+    )
+    return trim_model(model, kept)
+
+
+def trimmed_tuned_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":
+    """Load the teacher tuned on the task with the recipe's vocabulary."""
+    from limbeck.encoder import load_encoder
+    from limbeck.student import trim_model
+
+    kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
+    model = load_encoder(job.inputs["teacher"].path("model"), head="tagging", attention=attention)
+    return trim_model(model, kept)
+
+
+def ends_of(tokenizer: Tokenizer) -> tuple[int, int]:
+    """Give the pieces that the tokenizer puts before and after a text."""
+    special = special_pieces(tokenizer)
+    if not special.begin or not special.end:
+        raise DataError("the tokenizer adds no begin and end pieces", found=str(special))
+    return special.begin[0], special.end[-1]

@@ -1,0 +1,124 @@
+"""Stage task: phase 2, the task learned from the source's labels and the tuned teacher."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from limbeck.corpus import read_texts, words_of
+from limbeck.errors import RecipeError
+from limbeck.recipe import Recipe
+from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
+from limbeck.stages.models import Attention, keep_history, save_model, trimmed_tuned_teacher
+from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
+from limbeck.tasks import TASKS
+from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tokenizer import load_tokenizer
+
+_MOST_TEXTS = 20_000
+"""Texts a target: more than phase 2 reads, and encoded in seconds."""
+
+
+def _section(recipe: Recipe) -> dict[str, Any]:
+    return {**labels_section(recipe), **recipe.task.model_dump(exclude={"benchmark"})} | {
+        "plan": list(layer_plan_of(recipe)),
+        "seed": recipe.seed,
+    }
+
+
+def _outside(recipe: Recipe) -> dict[str, str]:
+    splits = [recipe.task.benchmark.train_split, recipe.task.benchmark.dev_split]
+    return benchmark_files(recipe, {recipe.train_language: [one for one in splits if one]})
+
+
+def _run(job: Job) -> Outcome:
+    from limbeck.distil import TASK_OBJECTIVES, TermsOf
+    from limbeck.encoder import load_encoder
+    from limbeck.finetune import label_terms, tune
+    from limbeck.student import copy_head
+    from limbeck.training import choose_device
+
+    recipe, objective = job.recipe, job.recipe.task.objective
+    data = read_labelled(recipe)
+    maps = objective.kind == "bistil" and objective.attention > 0
+    attention: Attention = "eager" if maps else "sdpa"
+    student = load_encoder(
+        job.inputs["general"].path("model"),
+        head="tagging",
+        attention=attention,
+        labels=data.labels,
+        seed=recipe.seed,
+    )
+    tokenizer = load_tokenizer(job.inputs["vocabulary"].path("tokenizer"))
+    terms: TermsOf = label_terms
+    if objective.kind != "labels":
+        teacher = trimmed_tuned_teacher(job, attention=attention)
+        teacher.to(choose_device(recipe.machine.device))  # type: ignore[arg-type]
+        terms = TASK_OBJECTIVES[objective.kind](objective, teacher, layer_plan_of(recipe))
+        if recipe.task.head == "teacher":
+            copy_head(teacher, student)
+    history = tune(
+        student,
+        tokenizer,
+        task=TASKS[recipe.task.kind],
+        train=data.train,
+        dev=data.dev,
+        labels=data.labels,
+        epochs=recipe.task.epochs,
+        batch_sentences=recipe.task.batch_sentences,
+        learning_rate=recipe.task.learning_rate,
+        max_pieces=recipe.task.max_pieces,
+        evaluations=recipe.task.evaluations,
+        seed=recipe.seed,
+        work=job.work,
+        machine=recipe.machine,
+        terms=terms,
+        mix=_text_mix(job, tokenizer, student.config.pad_token_id or 0),
+        text_share=objective.text,
+        name="task",
+    )
+    save_model(
+        student, job.folder / "model", tokenizer_from=job.inputs["vocabulary"].path("tokenizer")
+    )
+    return Outcome(metrics=keep_history(job, history))
+
+
+def _text_mix(job: Job, tokenizer: Tokenizer, pad_id: int) -> Callable[..., Any] | None:
+    """Give the weaver of the targets' unlabelled text, or nothing where none is asked for."""
+    from limbeck.distil import weave_text
+    from limbeck.finetune import window_batches
+
+    task, seed = job.recipe.task, job.recipe.seed
+    if not task.objective.text:
+        return None
+    if task.objective.kind == "labels":
+        raise RecipeError(
+            "unlabelled text needs a teacher",
+            where="task.objective.text",
+            do="set task.objective.kind to bistil or kd, or text to 0",
+        )
+    sentences = []
+    for language in job.recipe.languages.targets:
+        path = job.inputs["corpus"].path(f"{language}.train.txt")
+        for line in _sample(read_texts(path), count=_MOST_TEXTS, seed=seed):
+            words = tuple(words_of(line))
+            sentences.append(TaggedSentence(words=words, labels=(), where=str(path)))
+    windows = TASKS[task.kind].encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
+    text = window_batches(windows, batch=task.batch_sentences, seed=seed, pad_id=pad_id)
+    return lambda labelled: weave_text(labelled, text, task.objective.text)
+
+
+def _sample(texts: Iterator[str], *, count: int, seed: int) -> list[str]:
+    """Give at most `count` texts, each as likely as any other (reservoir sampling)."""
+    draw = np.random.default_rng(seed)
+    chosen: list[str] = []
+    for seen, text in enumerate(texts):
+        if seen < count:
+            chosen.append(text)
+        elif (place := int(draw.integers(seen + 1))) < count:
+            chosen[place] = text
+    return chosen
+
+
+STAGE = Stage("task", 1, ("corpus", "vocabulary", "teacher", "general"), _section, _outside, _run)

@@ -1,0 +1,70 @@
+"""Stage teacher: the multilingual encoder tuned on the source's labels, vocabulary untouched."""
+
+from typing import Any
+
+from limbeck.hub import content_hashes, model_folder
+from limbeck.recipe import Recipe
+from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
+from limbeck.stages.models import keep_history, save_model
+from limbeck.stages.record import Job, Outcome, Stage
+from limbeck.tasks import TASKS
+from limbeck.tokenizer import load_tokenizer
+
+
+def _section(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "tuning": recipe.teacher.model_dump(exclude={"model", "allow_remote_code"}),
+        **labels_section(recipe),
+        "seed": recipe.seed,
+    }
+
+
+def _outside(recipe: Recipe) -> dict[str, str]:
+    benchmark = recipe.task.benchmark
+    splits = [benchmark.train_split, benchmark.dev_split]
+    return content_hashes(model_folder(recipe.teacher.model)) | benchmark_files(
+        recipe, {recipe.train_language: [one for one in splits if one]}
+    )
+
+
+def _run(job: Job) -> Outcome:
+    from limbeck.encoder import load_encoder
+    from limbeck.finetune import tune
+
+    recipe, folder = job.recipe, model_folder(job.recipe.teacher.model)
+    data = read_labelled(recipe)
+    model = load_encoder(
+        folder,
+        head="tagging",
+        attention="sdpa",
+        labels=data.labels,
+        allow_remote_code=recipe.teacher.allow_remote_code,
+        seed=recipe.seed,
+    )
+    history = tune(
+        model,
+        load_tokenizer(folder),
+        task=TASKS[recipe.task.kind],
+        train=data.train,
+        dev=data.dev,
+        labels=data.labels,
+        epochs=recipe.teacher.epochs,
+        batch_sentences=recipe.teacher.batch_sentences,
+        learning_rate=recipe.teacher.learning_rate,
+        max_pieces=recipe.task.max_pieces,
+        evaluations=recipe.task.evaluations,
+        seed=recipe.seed,
+        work=job.work,
+        machine=recipe.machine,
+        name="teacher",
+    )
+    save_model(model, job.folder / "model", tokenizer_from=folder)
+    counts = {
+        "train": len(data.train),
+        "dev": len(data.dev),
+        "notes": data.notes,
+    }
+    return Outcome(counts=counts, metrics=keep_history(job, history))
+
+
+STAGE = Stage("teacher", 1, (), _section, _outside, _run)
