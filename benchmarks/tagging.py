@@ -40,7 +40,7 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
     """Give a shipped recipe with the data's and the teacher's places put in."""
     shipped = read_recipe(name)
     corpora = [
-        f'corpus.{language}.path="{places.data}/corpora/{language}.txt"'
+        f'corpus.{language}="{places.data}/corpora/{language}.txt"'
         for language in shipped.corpus.texts
     ]
     return read_recipe(
@@ -49,7 +49,6 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
             f'teacher.model="{places.teacher}"',
             f'task.benchmark.root="{places.data}/{shipped.task.kind}"',
             f"seed={places.seed}",
-            *(f'corpus.{one}={{path="{places.data}/corpora/{one}.txt"}}' for one in ()),
             *corpora,
             *overrides,
         ],

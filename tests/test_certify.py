@@ -76,11 +76,8 @@ def write_model(folder: Path, kind: str, **changes: Any) -> Path:
     size = tokenizer.get_vocab_size()
     settings = {"vocab_size": size, "max_position_embeddings": 40, **ids, **changes}
     if head == "pooler":
-        whole = transformers.AutoConfig.for_model(
-            model_type, **(tiny_model(model_type, **settings).config.to_dict())
-        )
         torch.manual_seed(1)
-        model = transformers.BertModel(whole)
+        model = transformers.BertModel(tiny_model(model_type, **settings).config)
     else:
         model = tiny_model(model_type, head, **settings)
     model.save_pretrained(folder)
@@ -188,6 +185,10 @@ def open_a_hole(spec: dict[str, Any]) -> None:
     spec["model"]["vocab"][last] += 5
 
 
+def drop_a_piece(spec: dict[str, Any]) -> None:
+    del spec["model"]["vocab"]["river"]
+
+
 def move_separator(spec: dict[str, Any]) -> None:
     spec["post_processor"]["special_tokens"]["[SEP]"]["ids"] = [7]
 
@@ -217,6 +218,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
         "AutoTokenizer",
     ),
     "two pieces": (lambda f: change_json(f, "tokenizer.json", swap_pieces), "same pieces"),
+    "a piece": (lambda f: change_json(f, "tokenizer.json", drop_a_piece), "compact ids"),
     "the post-processor": (
         lambda f: change_json(f, "tokenizer.json", move_separator),
         "same pieces",

@@ -7,20 +7,32 @@ what a killed run needs under `work/`, and publishes by renaming `manifest.json`
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from limbeck.errors import ArtifactError
+from limbeck.errors import ArtifactError, LimbeckError
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the store's layout; a store of a newer one is refused."""
+
+
+_FOLDER = re.compile(r"([a-z]+)-[0-9a-f]{12}")
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# What safetensors and torch say of a full disk; neither raises OSError.
+_FULL = ("os error 28", "No space left on device", "PytorchStreamWriter failed", "unexpected pos")
 
 
 def key(value: Any) -> str:
@@ -36,10 +48,16 @@ def file_hash(path: Path) -> str:
         ArtifactError: The file cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        facts = path.stat()
+        return _hash_of(path, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise ArtifactError("cannot be read", where=str(path), found=error.strerror or "") from None
+
+
+@lru_cache(maxsize=1024)
+def _hash_of(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,23 @@ class Artifact:
         return path
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An artifact's folder as it lies in a store.
+
+    Args:
+        folder: The folder.
+        stage: The stage that its name tells.
+        manifest: Its manifest; None where it is unfinished or damaged.
+        problem: Why the manifest cannot be read; empty where it can, or is not there.
+    """
+
+    folder: Path
+    stage: str
+    manifest: Manifest | None = None
+    problem: str = ""
+
+
 class Store:
     """A folder of artifacts, shared by any number of runs.
 
@@ -121,34 +156,42 @@ class Store:
         manifest = folder / "manifest.json"
         if not manifest.exists():
             return None
-        values = _check_format(manifest)
-        if values.get("key") != hexadecimal:
+        found = _read_manifest(manifest)
+        if found.key != hexadecimal:
             raise ArtifactError(
                 "belongs to another key",
                 where=str(manifest),
-                found=str(values.get("key")),
+                found=found.key,
                 expected=hexadecimal,
                 do=f"delete {folder} and run again",
             )
-        return Artifact(folder, Manifest(**values))
+        return Artifact(folder, found)
 
     @contextmanager
     def lock(self, stage: str, hexadecimal: str) -> Iterator[None]:
         """Hold the right to make one artifact; a second run waits here, then finds it done."""
         locks = self.root / "locks"
         locks.mkdir(exist_ok=True)
-        with FileLock(locks / f"{stage}-{hexadecimal[:12]}.lock"):
+        lock = FileLock(locks / f"{stage}-{hexadecimal[:12]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: waits for another run that is making it", stage)
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def publish(self, manifest: Manifest) -> Artifact:
-        """Declare an artifact done: hash its files, drop its work folder, write the manifest last.
+        """Declare an artifact done: hash its files, write the manifest, then drop its work folder.
 
         Raises:
             ArtifactError: The disk is full.
         """
         folder = self.folder(manifest.stage, manifest.key)
+        work = folder / "work"
         with disk_errors(folder):
-            shutil.rmtree(folder / "work", ignore_errors=True)
             values = asdict(manifest)
             values["files"] = {
                 path.relative_to(folder).as_posix(): {
@@ -156,30 +199,50 @@ class Store:
                     "bytes": path.stat().st_size,
                 }
                 for path in sorted(folder.rglob("*"))
-                if path.is_file() and path.name != "manifest.json"
+                if path.is_file() and work not in path.parents
             }
             write_json(folder / "manifest.json", values)
+            # Only now: a run killed before the manifest stands still has what it resumes from.
+            shutil.rmtree(work, ignore_errors=True)
         return Artifact(folder, Manifest(**values))
 
-    def artifacts(self) -> Iterator[tuple[Path, Manifest | None]]:
-        """Give every artifact folder with its manifest, or None where it is unfinished."""
+    def artifacts(self, stage: str = "") -> Iterator[Entry]:
+        """Give every artifact's folder, of one stage or of all, ordered by name."""
         for folder in sorted(self.root.iterdir()):
-            if folder.is_dir() and "-" in folder.name:
-                manifest = folder / "manifest.json"
-                yield folder, Manifest(**_check_format(manifest)) if manifest.exists() else None
+            named = _FOLDER.fullmatch(folder.name)
+            if not named or stage not in ("", named[1]):
+                continue
+            manifest = folder / "manifest.json"
+            try:
+                found = _read_manifest(manifest) if manifest.exists() else None
+                yield Entry(folder, named[1], found)
+            except ArtifactError as error:
+                yield Entry(folder, named[1], problem=str(error))
 
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn a full disk into one clear line.
+    """Turn a disk that is full or refuses to be written to into one clear line.
 
     Raises:
-        ArtifactError: No space is left.
+        ArtifactError: No space is left, or writing is not allowed.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except LimbeckError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and number in _REFUSED:
+            raise ArtifactError(
+                "cannot be written",
+                where=str(error.filename or where),
+                found=error.strerror or "",
+                do="check its permissions or choose another --store",
+            ) from error
+        if number not in (errno.ENOSPC, errno.EDQUOT) and not any(
+            sign in str(error) for sign in _FULL
+        ):
             raise
         free = shutil.disk_usage(where if where.exists() else where.parent).free
         raise ArtifactError(
@@ -192,13 +255,30 @@ def disk_errors(where: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    # A process number alone would meet its like from another machine on shared storage.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(value, stream, indent=1, ensure_ascii=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    values = _check_format(path)
+    try:
+        return Manifest(**values)
+    except TypeError as error:
+        raise ArtifactError(
+            "is no manifest of an artifact",
+            where=str(path),
+            found=str(error).partition("() ")[2],
+            do=_mend(path),
+        ) from None
 
 
 def _check_format(path: Path) -> dict[str, Any]:
@@ -206,10 +286,18 @@ def _check_format(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(
-            "cannot be read as JSON", where=str(path), found=str(error), do="delete it, run again"
+            "cannot be read as JSON", where=str(path), found=str(error), do=_mend(path)
         ) from None
-    found = values.get("format")
-    if not isinstance(found, int) or found > FORMAT:
+    found = values.get("format") if isinstance(values, dict) else None
+    if not isinstance(found, int):
+        raise ArtifactError(
+            "was not written by limbeck",
+            where=str(path),
+            found="no format" if found is None else f"format {found!r}",
+            expected=f"format {FORMAT} or older",
+            do=_mend(path),
+        )
+    if found > FORMAT:
         raise ArtifactError(
             "was written by a newer limbeck",
             where=str(path),
@@ -218,3 +306,9 @@ def _check_format(path: Path) -> dict[str, Any]:
             do="upgrade limbeck or choose another --store",
         )
     return dict(values)
+
+
+def _mend(path: Path) -> str:
+    if path.name == "manifest.json":
+        return f"delete {path.parent} and run again"
+    return "delete it and run again, or choose another --store"

@@ -5,18 +5,17 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from limbeck import __version__
-from limbeck.errors import LimbeckError
+from limbeck.errors import ArtifactError, LimbeckError, RecipeError
 
 app = typer.Typer(
     help="Distil a multilingual encoder into a small, fast model for one language and task.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -66,7 +65,7 @@ def plan(
     from limbeck.recipe import read_recipe
 
     planned = pipeline.plan(read_recipe(recipe, assign or ()), Store(store))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "stage": one.stage.name,
             "done": one.is_done,
@@ -90,24 +89,26 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
     """List the runs and artifacts of a store."""
     from limbeck.artifact import Store
 
-    if not store.exists():
-        raise LimbeckError("no such store", where=str(store), do="name one with --store")
-    artifacts = [
+    if not (store / "store.json").exists():
+        raise ArtifactError("no such store", where=str(store), do="name one with --store")
+    artifacts: list[dict[str, Any]] = [
         {
-            "folder": folder.name,
-            "stage": folder.name.rpartition("-")[0],
-            "done": manifest is not None,
-            "seconds": manifest.seconds if manifest else None,
-            "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+            "folder": one.folder.name,
+            "stage": one.stage,
+            "done": one.manifest is not None,
+            "problem": one.problem or None,
+            "seconds": one.manifest.seconds if one.manifest else None,
+            "bytes": sum(p.stat().st_size for p in one.folder.rglob("*") if p.is_file()),
         }
-        for folder, manifest in Store(store).artifacts()
+        for one in Store(store).artifacts()
     ]
     runs = sorted(path.stem for path in (store / "runs").glob("*.json"))
     if as_json:
         _print_json({"runs": runs, "artifacts": artifacts})
         return
     for one in artifacts:
-        took = f"{one['seconds']:.0f} s" if one["done"] else "unfinished"
+        state = "damaged" if one["problem"] else "unfinished"
+        took = f"{one['seconds']:.0f} s" if one["done"] else state
         print(f"{one['folder']:<28} {took:>10} {one['bytes'] / 1e6:>9.1f} MB")
     print("runs: " + (", ".join(runs) or "none"))
 
@@ -178,14 +179,14 @@ def _corpora(given: list[str]) -> dict[str, str]:
     for one in given:
         language, sign, file = one.partition("=")
         if not sign or not language or not file:
-            raise LimbeckError("not LANG=FILE", where=f"--corpus {one}", expected="yor=yor.txt")
+            raise RecipeError("not LANG=FILE", where=f"--corpus {one}", expected="yor=yor.txt")
         found[language] = file
     return found
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A task model's folder.")],
+    model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
     task: Annotated[str, typer.Option(help="ner or pos.")],
     file: Annotated[Path, typer.Option(help="A labelled CoNLL-style file.")],
     language: Annotated[str, typer.Option(help="Its language, for the record.")] = "und",
@@ -214,6 +215,8 @@ def doctor(as_json: JsonOption = False) -> None:
         _print_json(found)
         return
     for name, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{one} {told}" for one, told in value.items()) or "none"
         print(f"{name:<14} {value}")
 
 
@@ -249,15 +252,22 @@ def _scores_table(told: dict[str, Any]) -> None:
 
 @app.callback(invoke_without_command=True)
 def _top(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         print(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else."""
+    """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else.
+
+    A mistake is one line, `limbeck: …`, and the last on stderr; the lines before it, of what was
+    under way, start with the time.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logging.basicConfig(
         level=logging.WARNING,
@@ -267,19 +277,27 @@ def main() -> None:
     )
     logging.getLogger("limbeck").setLevel(logging.INFO)
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except LimbeckError as error:
-        print(f"limbeck: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except _UsageError as error:
+        where = error.ctx.command_path if error.ctx else "limbeck"
+        _end(f"{error.format_message().rstrip('.')}; see `{where} --help`")
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in _TRAIN_PACKAGES:
-            print(
-                f"limbeck: this needs {error.name}; pip install 'limbeck[train]'", file=sys.stderr
-            )
-            sys.exit(2)
-        raise
+        package = (error.name or "").split(".")[0]
+        if package not in _TRAIN_PACKAGES:
+            raise
+        _end(f"this needs {package}; pip install 'limbeck[train]'")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
+def _end(message: str) -> NoReturn:
+    print("limbeck: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+# The parser's own word for a mistake on the command line, whichever click typer brings.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 _TRAIN_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow")
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from limbeck.blocks import Blocks, mask_pieces, schedule
 from limbeck.encoder import LayerStates, final_norm, layer_states, states_and_logits
+from limbeck.finetune import exact_share
 from limbeck.losses import (
     Scale,
     attention_mse,
@@ -57,7 +58,8 @@ def state_terms(
     if hidden:
         targets = [teacher.hidden[layer] for layer in (0, *plan)]
         if norm is not None and plan[-1] != len(teacher.hidden) - 1:
-            targets[-1] = norm(targets[-1])
+            with torch.no_grad():
+                targets[-1] = norm(targets[-1])
         errors = [
             hidden_mse(mine, target, mask, scale=scale)
             for mine, target in zip(student.hidden, targets, strict=True)
@@ -256,11 +258,13 @@ def weave_text(
     Args:
         labelled: Labelled step to batch.
         text: Text step to batch.
-        share: Share of text steps, from 0 to below 1.
+        share: Share of text steps, from 0 to below 1; the first N steps
+            hold floor(N x share) of them.
     """
+    exact = exact_share(share)
 
     def at(step: int) -> Batch:
-        before, after = int(step * share), int((step + 1) * share)
+        before, after = int(step * exact), int((step + 1) * exact)
         return text(before) if after > before else labelled(step - before)
 
     return at

@@ -1,6 +1,7 @@
 """Task tuning and task predictions: windows in, a tuned model or label logits out."""
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 from transformers import PreTrainedModel
 
+from limbeck.errors import DataError
 from limbeck.evaluate import score
 from limbeck.losses import gold_cross_entropy
 from limbeck.recipe import Machine
@@ -57,8 +58,13 @@ def window_batches(
 
     Args:
         windows: What to learn from; every epoch visits each once, in a fresh order.
-        batch: Windows a step; the last batch of an epoch may be smaller.
+        batch: Windows a step; one batch of an epoch may be smaller.
+
+    Raises:
+        DataError: There is no window.
     """
+    if not windows:
+        raise DataError("nothing to learn from", found="no sentence", expected="one or more")
     lengths = np.array([len(window.pieces) for window in windows])
     per_epoch = -(-len(windows) // batch)
 
@@ -80,6 +86,11 @@ def window_batches(
     return at
 
 
+def exact_share(share: float) -> Fraction:
+    """Give the decimal that a recipe wrote, so that a share of many steps is counted exactly."""
+    return Fraction(share).limit_denominator(1_000_000)
+
+
 def label_terms(model: PreTrainedModel, batch: Batch) -> Terms:
     """Plain tuning: cross-entropy with the gold labels."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -94,7 +105,10 @@ def logits_of(
     device: torch.device | str = "cpu",
     batch_pieces: int = 8192,
 ) -> list[np.ndarray]:
-    """Give the label logits of every window, [T, C] each, in the windows' order."""
+    """Give the label logits of every window, float32 [T, C] each, in the windows' order.
+
+    The model is moved to the device and stays there, in the mode it was in.
+    """
     order = sorted(range(len(windows)), key=lambda i: -len(windows[i].pieces))
     found: list[Any] = [None] * len(windows)
     was_training = model.training
@@ -186,7 +200,7 @@ def tune(
     labelled = max(1, round(epochs * -(-len(windows) // batch_sentences)))
     device = choose_device(machine.device)
     budget = Budget(
-        steps=round(labelled / (1 - text_share)),
+        steps=int(labelled / (1 - exact_share(text_share))),
         learning_rate=learning_rate,
         seed=seed,
         evaluations=evaluations,

@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.artifact import file_hash
 from limbeck.errors import ModelError
 
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py"]
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 def model_folder(model: str) -> Path:
@@ -19,7 +19,7 @@ def model_folder(model: str) -> Path:
     Raises:
         ModelError: There is no such folder and no such id, or the folder has no config.json.
     """
-    folder = Path(model)
+    folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = _fetch(model)
     if not (folder / "config.json").exists():
@@ -50,7 +50,7 @@ def _fetch(model: str) -> Path:
         raise ModelError(
             "is neither a folder nor to be had from the hub",
             where=model,
-            found=str(error).splitlines()[0],
+            found=str(error).strip().partition("\n")[0] or type(error).__name__,
             do="give the path of a model folder, or check the name and the network",
         ) from None
 
@@ -61,12 +61,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: It is not JSON.
     """
+    path = folder / "config.json"
     try:
-        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        raise ModelError("cannot be read as JSON", where=str(path), found=str(error)) from None
+    if not isinstance(values, dict):
         raise ModelError(
-            "cannot be read as JSON", where=str(folder / "config.json"), found=str(error)
-        ) from None
+            "is no model's config",
+            where=str(path),
+            found=type(values).__name__,
+            expected="an object with model_type and sizes",
+        )
+    return values
 
 
 def depth(config: dict[str, Any]) -> int:

@@ -23,14 +23,15 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor, *, scale: Scale =
         scale: `relative` divides by the teacher's mean square, so that 1 is as bad as silence.
 
     Returns:
-        A scalar.
+        A scalar; 0 where no piece is real.
 
     Source: Ansell et al. 2023, section 3 (plain); `relative` is ours: un-normalised, the layers
     with the largest states rule the sum.
     """
-    teacher = teacher[mask].float()
-    error = (student[mask].float() - teacher).square().mean()
-    return error if scale == "plain" else error / teacher.square().mean()
+    if not mask.all():
+        student, teacher = student[mask], teacher[mask]
+    error = _square_error(student, teacher)
+    return _scaled(error, teacher, count=torch.as_tensor(student.numel()), scale=scale)
 
 
 def attention_mse(
@@ -45,16 +46,28 @@ def attention_mse(
         scale: `relative` divides by the teacher's mean square.
 
     Returns:
-        A scalar: the mean over heads and pairs of real pieces.
+        A scalar: the mean over heads and pairs of real pieces; 0 where no piece is real.
 
     Source: Ansell et al. 2023, section 3 (plain).
     """
-    pairs = (mask[:, None, :, None] & mask[:, None, None, :]).to(torch.float32)
-    count = pairs.sum() * student.shape[1]
-    error = ((student.float() - teacher.float()).square() * pairs).sum() / count
-    if scale == "plain":
-        return error
-    return error / ((teacher.float().square() * pairs).sum() / count)
+    if mask.all():
+        error, count = _square_error(student, teacher), torch.as_tensor(student.numel())
+    else:
+        padded = ~(mask[:, None, :, None] & mask[:, None, None, :])
+        difference = (student.float() - teacher.float()).masked_fill(padded, 0.0)
+        error, count = difference.square().sum(), (~padded).sum() * student.shape[1]
+        teacher = teacher.masked_fill(padded, 0.0)
+    return _scaled(error, teacher, count=count, scale=scale)
+
+
+def _square_error(student: Tensor, teacher: Tensor) -> Tensor:
+    # One kernel, which keeps nothing but its inputs for the gradient.
+    return functional.mse_loss(student.float(), teacher.float(), reduction="sum")
+
+
+def _scaled(error: Tensor, teacher: Tensor, *, count: Tensor, scale: Scale) -> Tensor:
+    whole = teacher.float().square().sum() if scale == "relative" else count.float()
+    return error / whole.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:

@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.artifact import Artifact, Manifest, Store, disk_errors, key, write_json
-from limbeck.recipe import Recipe
+from limbeck.errors import RecipeError
+from limbeck.hub import model_folder
+from limbeck.recipe import Recipe, is_name
 from limbeck.stages import STAGES, Job, Stage, layer_plan_of
+from limbeck.stages.labels import read_labelled, read_split
+from limbeck.stages.record import languages_of
+from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +113,9 @@ def _manifest(recipe: Recipe, stage: Stage, keys: Mapping[str, str]) -> Manifest
 def _nearest_difference(store: Store, wanted: Manifest) -> list[str]:
     """Give the fields in which the most similar finished artifact of the stage differs."""
     differences = [
-        sorted(_differences(manifest, wanted))
-        for _, manifest in store.artifacts()
-        if manifest is not None and manifest.stage == wanted.stage
+        sorted(_differences(one.manifest, wanted))
+        for one in store.artifacts(wanted.stage)
+        if one.manifest is not None
     ]
     return min(differences, key=lambda one: (len(one), one), default=[])
 
@@ -145,22 +150,54 @@ def run(recipe: Recipe, store: Store, *, name: str | None = None) -> Run:
     Raises:
         LimbeckError: In any stage; what was finished stays.
     """
+    name = name or recipe.name
+    if not is_name(name):
+        raise RecipeError(
+            "no name for a run",
+            where="--name",
+            found=repr(name),
+            expected="letters, digits, dot, dash and underscore, a letter or digit first",
+        )
     artifacts: dict[str, Artifact] = {}
     made = 0
-    for one in plan(recipe, store):
-        with store.lock(one.stage.name, one.manifest.key):
-            found = store.find(one.stage.name, one.manifest.key)
-            if found is None:
-                found = _make(recipe, one, store, artifacts)
-                made += 1
-        artifacts[one.stage.name] = found
-    finished = Run(name or recipe.name, store.root, artifacts, made)
-    runs = store.root / "runs"
-    runs.mkdir(exist_ok=True)
-    keys = {stage: artifact.manifest.key for stage, artifact in artifacts.items()}
-    record = {"format": 1, "keys": keys, "recipe": recipe.model_dump(mode="json")}
-    write_json(runs / f"{finished.name}.json", record | finished.to_dict())
+    with disk_errors(store.root):
+        planned = plan(recipe, store)
+        _check_early(recipe, {one.stage.name for one in planned if not one.is_done})
+        for one in planned:
+            with store.lock(one.stage.name, one.manifest.key):
+                found = store.find(one.stage.name, one.manifest.key)
+                if found is None:
+                    found = _make(recipe, one, store, artifacts)
+                    made += 1
+            artifacts[one.stage.name] = found
+        finished = Run(name, store.root, artifacts, made)
+        runs = store.root / "runs"
+        runs.mkdir(exist_ok=True)
+        keys = {stage: artifact.manifest.key for stage, artifact in artifacts.items()}
+        record = {"format": 1, "keys": keys, "recipe": recipe.model_dump(mode="json")}
+        write_json(runs / f"{name}.json", record | finished.to_dict())
     return finished
+
+
+def _check_early(recipe: Recipe, waiting: set[str]) -> None:
+    """Read what is cheap to read, so that a mistake is told before hours of work, not after."""
+    if not waiting:
+        return
+    unused = [one for one in recipe.corpus.texts if one not in languages_of(recipe)]
+    if unused:
+        log.warning("corpus.%s is not used: [languages] does not name it", ", corpus.".join(unused))
+    if waiting & {"vocabulary", "teacher", "student"}:
+        from limbeck.encoder import checked_name, read_config
+
+        folder = model_folder(recipe.teacher.model)
+        read_config(checked_name(folder), recipe.teacher.allow_remote_code)
+        load_tokenizer(folder)
+    if waiting & {"teacher", "task", "evaluate"}:
+        read_labelled(recipe)
+    if "evaluate" in waiting:
+        for language in dict.fromkeys([recipe.train_language, *recipe.languages.targets]):
+            for split in recipe.evaluate.splits:
+                read_split(recipe, language, split)
 
 
 def _make(

@@ -5,35 +5,77 @@ and `Recipe.model_json_schema()` is the schema an editor can use.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from limbeck.errors import RecipeError
 
 
 def _knob(default: Any, text: str, *, unit: str = "", reason: str = "", **bounds: Any) -> Any:
     """Give a pydantic field that carries its unit and the reason of its default."""
-    extra = {"unit": unit, "reason": reason}
+    extra: Any = {"unit": unit, "reason": reason}
     return Field(default, description=text, json_schema_extra=extra, **bounds)
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=_NAME)]
+"""A word that may stand in the name of a file."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name a run or a language, and so stand in the name of a file."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would bend: "5" or true for a number, 1 for true."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        wanted = set(get_args(annotation) or (annotation,)) - {type(None)}
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        is_scalar = isinstance(value, bool | str | int | float) and wanted
+        is_bent = isinstance(value, str) or isinstance(value, bool) != (bool in wanted)
+        if is_scalar and wanted <= words.keys() and is_bent:
+            expected = " or ".join(words[one] for one in words if one in wanted)
+            raise PydanticCustomError("kind", "Input should be {expected}", {"expected": expected})
+        return value
+
 
 class Languages(_Section):
     """The pair: one language with labels, one or several without."""
 
-    source: str = _knob(..., "The language whose labels are used, as named in `corpus`.")
-    targets: list[str] = _knob(
+    source: Name = _knob(..., "The language whose labels are used, as named in `corpus`.")
+    targets: list[Name] = _knob(
         ..., "The languages served zero-shot; their labels are only read to score.", min_length=1
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        twice = [one for one in value if value.count(one) > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' is named twice; leave one of the two out")
+        return value
 
 
 class Teacher(_Section):
@@ -42,11 +84,15 @@ class Teacher(_Section):
     model: str = _knob(..., "A hub id or a folder with config, safetensors and tokenizer.json.")
     allow_remote_code: bool = _knob(
         False,
-        "Run Python code that lies in the model's folder.",
-        reason="code from a model folder can do anything; transformers holds most encoders itself",
+        "Accept a folder whose config names code of its own; transformers' class is used instead.",
+        reason="code from a model folder can do anything, so it is never run",
     )
     epochs: float = _knob(
-        2.0, "Passes over the task's labels.", reason="S2 tunes 3-10; see results/defaults.md", gt=0
+        2.0,
+        "Times that the task's labels are gone through.",
+        unit="passes",
+        reason="S2 tunes 3-10; see results/defaults.md",
+        gt=0,
     )
     learning_rate: float = _knob(
         3e-4,
@@ -86,7 +132,9 @@ class Filters(_Section):
         ge=0,
     )
     scripts: dict[str, str] = _knob(
-        {}, "Language to ISO 15924 code: texts mostly in another script are dropped."
+        {},
+        "Language to ISO 15924 code: texts mostly in another script are dropped.",
+        reason="real corpora mix scripts, so only where asked",
     )
     held_out: float = _knob(
         0.01,
@@ -109,7 +157,10 @@ class Corpus(BaseModel):
     def _short_form(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {k: {"path": v} if isinstance(v, str) else v for k, v in value.items()}
+        return {
+            one: {"path": place} if isinstance(place, str) and one != "filter" else place
+            for one, place in value.items()
+        }
 
     @property
     def texts(self) -> dict[str, CorpusText]:
@@ -164,7 +215,12 @@ class GeneralObjective(_Section):
 
     kind: Literal["bistil"] = _knob("bistil", "S2: hidden states and attention maps.", reason="S2")
     hidden: float = _knob(1.0, "Weight of the hidden states' term.", reason="S2", ge=0)
-    attention: float = _knob(1.0, "Weight of the attention maps' term.", reason="S2", ge=0)
+    attention: float = _knob(
+        0.0,
+        "Weight of the attention maps' term; S2: 1.",
+        reason="the states decide the maps at 0.7 of the time a step (results/defaults.md)",
+        ge=0,
+    )
     scale: Literal["relative", "plain"] = _knob(
         "relative",
         "Divide each layer's error by the teacher's mean square (relative), or not (plain, as S2).",
@@ -184,7 +240,7 @@ class General(_Section):
 
     objective: GeneralObjective = _knob(GeneralObjective(), "What is minimised.")
     steps: int = _knob(
-        1000,
+        800,
         "Optimiser steps; 0 leaves phase 1 out.",
         unit="steps",
         reason="minutes on two cores; S2 takes 200,000",
@@ -237,7 +293,9 @@ class TaskObjective(_Section):
     logits: float = _knob(1.0, "Weight of the teacher's soft labels.", reason="S2", ge=0)
     gold: float = _knob(1.0, "kd only: weight of the gold labels.", reason="S1", ge=0)
     hidden: float = _knob(1.0, "bistil only: weight of the states' term.", reason="S2", ge=0)
-    attention: float = _knob(1.0, "bistil only: weight of the maps' term.", reason="S2", ge=0)
+    attention: float = _knob(
+        0.0, "bistil only: weight of the maps' term; S2: 1.", reason="as in `general`", ge=0
+    )
     scale: Literal["relative", "plain"] = _knob(
         "relative", "As in `general.objective`.", reason="as there"
     )
@@ -274,11 +332,19 @@ class Task(_Section):
         "Start the task head from the tuned teacher's, or at random as S2.",
         reason="the states already match the teacher's; results/defaults.md",
     )
-    epochs: float = _knob(2.0, "Passes over the labels.", reason="as the teacher's", gt=0)
+    epochs: float = _knob(
+        2.0,
+        "Times that the labels are gone through.",
+        unit="passes",
+        reason="as the teacher's",
+        gt=0,
+    )
     learning_rate: float = _knob(
         3e-4, "Peak rate of AdamW, linear decay.", reason="as the teacher's", gt=0
     )
-    batch_sentences: int = _knob(32, "Sentences (windows) a step.", unit="sentences", gt=0)
+    batch_sentences: int = _knob(
+        32, "Sentences (windows) a step.", unit="sentences", reason="as the teacher's", gt=0
+    )
     max_pieces: int = _knob(
         128,
         "Longer sentences are read in overlapping windows.",
@@ -289,6 +355,7 @@ class Task(_Section):
     evaluations: int = _knob(
         4,
         "How often the source's dev set is scored to select the model.",
+        unit="times",
         reason="twice an epoch",
         gt=0,
     )
@@ -299,7 +366,11 @@ class Evaluate(_Section):
 
     splits: list[str] = _knob(["test"], "Splits that are scored.", reason="usual", min_length=1)
     resamples: int = _knob(
-        1000, "Bootstrap resamples of an interval.", reason="two digits of a 95 % interval", gt=0
+        1000,
+        "Bootstrap resamples of an interval.",
+        unit="samples",
+        reason="two digits of a 95 % interval",
+        gt=0,
     )
 
 
@@ -322,9 +393,6 @@ class Machine(_Section):
     )
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
 class Recipe(_Section):
     """One experiment, from corpora to scores."""
 
@@ -340,20 +408,22 @@ class Recipe(_Section):
     evaluate: Evaluate = Evaluate()
     machine: Machine = Machine()
 
-    @field_validator("name", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return value
-
     @model_validator(mode="after")
     def _languages_meet(self) -> "Recipe":
         spoken = [self.languages.source, *self.languages.targets]
         missing = [one for one in spoken if one not in self.corpus.texts]
         if missing:
             have = ", ".join(self.corpus.texts) or "none"
+            field = "source" if missing[0] == self.languages.source else "targets"
             raise ValueError(
-                f"languages.{'source' if missing[0] == spoken[0] else 'targets'} names "
-                f"'{missing[0]}', which has no text in [corpus] (it has: {have})"
+                f"languages.{field} names '{missing[0]}', which has no text in [corpus] "
+                f"(it has: {have}); add corpus.{missing[0]}"
+            )
+        stray = [one for one in self.corpus.filter.scripts if one not in self.corpus.texts]
+        if stray:
+            raise ValueError(
+                f"corpus.filter.scripts names '{stray[0]}', which has no text in [corpus] "
+                f"(it has: {', '.join(self.corpus.texts)})"
             )
         return self
 
@@ -432,7 +502,8 @@ def _assign(values: dict[str, Any], override: str) -> None:
 def _first_mistake(error: ValidationError, where: str) -> RecipeError:
     mistakes = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     mistake = mistakes[0]
-    location = [str(part) for part in mistake["loc"]]
+    # The branches of a union ("literal[…]", "list[int]") are no part of a field's path.
+    location = [str(part) for part in mistake["loc"] if "[" not in str(part)]
     place = f"{where}: {'.'.join(location)}" if location else where
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
@@ -445,11 +516,42 @@ def _first_mistake(error: ValidationError, where: str) -> RecipeError:
         )
     if mistake["type"] == "missing":
         return RecipeError("missing", where=place, do="add it to the recipe")
-    message = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "value_error":
-        return RecipeError(message, where=place)
+        return RecipeError(mistake["msg"].removeprefix("Value error, "), where=place)
     found = repr(mistake["input"])
-    return RecipeError(message, where=place, found=found if len(found) < 80 else found[:77] + "…")
+    field = _field_of(location)
+    return RecipeError(
+        "a wrong value",
+        where=place,
+        found=found if len(found) < 80 else found[:77] + "…",
+        expected=" or ".join(_expectations(mistake, mistakes)),
+        do=f"see `limbeck explain {field}`" if field else "",
+    )
+
+
+def _expectations(first: ErrorDetails, mistakes: Sequence[ErrorDetails]) -> Iterator[str]:
+    """Give what each branch of a union would have taken, or the one expectation there is."""
+    place = [part for part in first["loc"] if "[" not in str(part)]
+    for one in mistakes:
+        if [part for part in one["loc"] if "[" not in str(part)][: len(place)] != place:
+            continue
+        if one["type"] in ("model_type", "dict_type"):
+            yield "a section"
+        elif one["type"] == "string_pattern_mismatch":
+            yield "letters, digits, dot, dash and underscore, a letter or digit first"
+        elif one["type"] == "too_short":
+            yield "at least one entry"
+        else:
+            yield one["msg"].removeprefix("Input should be ").replace("a valid", "a")
+
+
+def _field_of(location: Sequence[str]) -> str:
+    """Give the path that `explain` knows: numbers left out, a language's name is LANG."""
+    path = [part for part in location if not part.isdigit()]
+    if path[:1] == ["corpus"] and path[1:2] not in ([], ["filter"]):
+        path[1] = "LANG"
+    dotted = ".".join(path)
+    return dotted if dotted in dict(fields()) else ""
 
 
 def _section_type(field: FieldInfo) -> type[BaseModel] | None:
@@ -500,6 +602,9 @@ def explain(field: str) -> list[str]:
         RecipeError: No such field; names the nearest.
     """
     every = dict(fields())
+    if field.startswith("corpus.") and field not in every:
+        _, _, *rest = field.split(".")
+        field = ".".join(["corpus", "LANG", *rest])
     chosen = [path for path in every if field in ("recipe", path) or path.startswith(f"{field}.")]
     if not chosen:
         near = difflib.get_close_matches(field, every, n=1, cutoff=0.3)

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import (
@@ -27,6 +28,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from limbeck.architectures import architecture_of
 from limbeck.encoder import base_encoder
@@ -71,7 +73,7 @@ def choose_device(wanted: str) -> torch.device:
     """Give the device asked for; `auto` is CUDA, then MPS, then the CPU.
 
     Raises:
-        LimbeckError: It is not there.
+        LimbeckError: It is not there, or is not the first of its kind.
     """
     if wanted == "auto":
         wanted = "cpu"
@@ -89,6 +91,14 @@ def choose_device(wanted: str) -> torch.device:
             found=f"'{wanted}' ({str(error).splitlines()[0]})",
             do="use auto or cpu",
         ) from None
+    if device.index:
+        # transformers 5.23 trains on cuda:0 whatever it is told (TrainingArguments._setup_devices)
+        raise LimbeckError(
+            "only the first device of a kind can be used",
+            where="machine.device",
+            found=f"'{wanted}'",
+            do=f"use {device.type} and hide the others: CUDA_VISIBLE_DEVICES={device.index}",
+        )
     return device
 
 
@@ -136,60 +146,89 @@ def fit(
             entry `input_ids` [B, T] counts as the step's pieces.
         terms: Model and batch to named scalar losses, which are summed.
         work: Folder for checkpoints and `metrics.jsonl`; a checkpoint there is resumed from.
-        judge: Higher is better, ties go to the earlier; asked `budget.evaluations` times.
+        judge: Higher is better, ties go to the earlier; asked `budget.evaluations` times, in eval
+            mode, without gradient and in the precision of the training.
 
     Returns:
-        What was logged: step, learning rate, each term, seconds; and each judgement.
+        The rows of `metrics.jsonl`: some fifty with `step`, `learning_rate`, each term (its mean
+        since the row before, or since the run resumed) and `pieces_per_second` (judging and
+        saving not counted); and one with `step` and `judged` for each judgement.
+
+    Raises:
+        LimbeckError: The device is not there, or a loss, a judgement or a weight is not finite;
+            checkpoints and metrics up to there are whole.
     """
     work.mkdir(parents=True, exist_ok=True)
     device = choose_device(machine.device)
     precision = choose_precision(machine.precision, device, model.config)
     log.info("%s: %d steps on %s, %s", name, budget.steps, device, precision.reason)
-    if should_compile(machine.compile, device, budget.steps):
-        base_encoder(model).compile()
-    watch = _Watch(work, budget, judge, name, machine.checkpoint_seconds)
+    watch = _Watch(
+        work, budget, _in(precision, device, judge), name=name, seconds=machine.checkpoint_seconds
+    )
     trainer = _TermsTrainer(
         model=model,
-        args=_arguments(work, budget, machine, device, precision),
+        args=_arguments(work, budget, device),
         train_dataset=_Steps(batches, budget.steps),
         data_collator=_only,
         callbacks=[watch],
-        terms=terms,
+        terms=_in(precision, device, terms),
         watch=watch,
     )
-    for callback in _quiet_callbacks():
+    for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    base = base_encoder(model)
+    if should_compile(machine.compile, device, budget.steps):
+        base.compile()
+    try:
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    finally:
+        watch.bar.stop()
+        base._compiled_call_impl = None
     if watch.best_file.exists() and judge is not None:
-        model.load_state_dict(load_file(watch.best_file), strict=False)
+        load_model(model, watch.best_file, device=str(device))
     model.eval()
     return watch.history()
 
 
-def _arguments(
-    work: Path, budget: Budget, machine: Machine, device: torch.device, precision: Precision
-) -> TrainingArguments:
-    return TrainingArguments(
+def _in(precision: Precision, device: torch.device, call: Any) -> Any:
+    """Give a function that runs in the precision chosen.
+
+    The Trainer's own bf16 wraps `model.forward` alone: not a teacher, nor an encoder whose head
+    is passed by.
+    """
+
+    def run(*given: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision.autocast):
+            return call(*given)
+
+    return run if call is not None else None
+
+
+def _arguments(work: Path, budget: Budget, device: torch.device) -> TrainingArguments:
+    arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=budget.steps,
         per_device_train_batch_size=1,
         learning_rate=budget.learning_rate,
-        warmup_steps=math.ceil(budget.warmup * budget.steps),
+        warmup_steps=round(budget.warmup * budget.steps),
         lr_scheduler_type="linear",
         weight_decay=budget.weight_decay,
         max_grad_norm=1.0,
-        bf16=precision.autocast,
         use_cpu=device.type == "cpu",
         seed=budget.seed,
         data_seed=budget.seed,
         save_strategy="no",
         save_total_limit=2,
         logging_strategy="no",
+        logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
     )
+    # With more, the Trainer would wrap the model in DataParallel and ask for as many batches.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _only(items: list[Batch]) -> Batch:
@@ -224,15 +263,17 @@ class _TermsTrainer(Trainer):
         found = self.terms(model, inputs)
         total = torch.stack(list(found.values())).sum()
         if not torch.isfinite(total):
-            worst = ", ".join(f"{k}={v.item():.3g}" for k, v in found.items())
-            raise LimbeckError(
-                "the loss is not finite",
-                where=f"step {self.state.global_step}",
-                found=worst,
-                do="lower the learning rate or set machine.precision = 'fp32'",
-            )
+            told = ", ".join(f"{term}={value.item():.3g}" for term, value in found.items())
+            raise _not_finite("the loss", self.state.global_step, found=told)
         self.watch.saw(found, inputs["input_ids"].numel())
         return total
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Count nothing: the Trainer's own count walks all parameters at every step."""
+        return 0
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Say nothing of tied tensors, which a checkpoint holds under one name."""
 
 
 class _Watch(TrainerCallback):
@@ -243,10 +284,12 @@ class _Watch(TrainerCallback):
         work: Path,
         budget: Budget,
         judge: Callable[[Any], float] | None,
+        *,
         name: str,
-        checkpoint_seconds: float,
+        seconds: float,
     ):
-        self.work, self.budget, self.judge, self.name = work, budget, judge, name
+        self.work, self.budget, self.judge = work, budget, judge
+        self.checkpoint_seconds = seconds
         self.best_file = work / "best.safetensors"
         self.metrics_file = work / "metrics.jsonl"
         self.every = max(1, budget.steps // 50)
@@ -254,10 +297,9 @@ class _Watch(TrainerCallback):
             math.ceil(budget.steps * (i + 1) / budget.evaluations)
             for i in range(budget.evaluations)
         }
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
         self.steps_seen, self.pieces = 0, 0
-        self.started = self.saved = time.monotonic()
-        self.checkpoint_seconds = checkpoint_seconds
+        self.since = self.saved = self.stopped = time.monotonic()
         self.bar = Progress(
             TextColumn(f"  {name}"),
             BarColumn(),
@@ -266,20 +308,26 @@ class _Watch(TrainerCallback):
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not Console(stderr=True).is_terminal,
+            disable=not sys.stderr.isatty(),
         )
         self.line = self.bar.add_task(name, total=budget.steps, told="")
 
     def saw(self, found: Mapping[str, Tensor], pieces: int) -> None:
         for term, value in found.items():
-            self.sums[term] = self.sums.get(term, 0.0) + float(value.detach())
+            seen = self.sums.get(term)
+            self.sums[term] = value.detach() if seen is None else seen + value.detach()
         self.steps_seen += 1
         self.pieces += pieces
 
     def history(self) -> list[dict[str, float]]:
-        if not self.metrics_file.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        rows: list[dict[str, float]] = []
+        if self.metrics_file.exists():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError:
+                    break  # a kill tore the last line
+        return rows
 
     def _write(self, row: Mapping[str, float]) -> None:
         with self.metrics_file.open("a", encoding="utf-8") as stream:
@@ -287,58 +335,76 @@ class _Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         kept = [row for row in self.history() if row["step"] <= state.global_step]
-        self.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        self.started = self.saved = time.monotonic()
+        temporary = self.metrics_file.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(self.metrics_file)
+        if not any("judged" in row for row in kept):
+            self.best_file.unlink(missing_ok=True)
+        self.since = self.saved = time.monotonic()
+        # Without this the steps of an earlier process would count as done in no time.
+        self.bar.reset(self.line, completed=state.global_step)
         self.bar.start()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.stop()
-
     def on_step_end(self, args: Any, state: Any, control: Any, **kept: Any) -> None:
-        step = state.global_step
-        if step % self.every == 0 or step == self.budget.steps:
+        step, last = state.global_step, state.global_step == self.budget.steps
+        asked = self.judge is not None and step in self.judged
+        due = time.monotonic() - self.saved > self.checkpoint_seconds
+        if step % self.every == 0 or last:
             self._log(step, kept["lr_scheduler"].get_last_lr()[0])
-        if self.judge is not None and step in self.judged:
+        self.stopped = time.monotonic()
+        if asked or due or last:
+            _check_weights(kept["model"], step)
+        if asked:
             self._judge(step, kept["model"])
+        self.since += time.monotonic() - self.stopped
         self.bar.update(self.line, completed=step)
-        if time.monotonic() - self.saved > self.checkpoint_seconds:
-            control.should_save = True
+        control.should_save = due
+        self.stopped = time.monotonic()
 
     def _log(self, step: int, rate: float) -> None:
-        seconds = time.monotonic() - self.started
-        means = {term: total / max(1, self.steps_seen) for term, total in self.sums.items()}
-        per_second = self.pieces / max(seconds, 1e-9)
+        now = time.monotonic()
+        means = {term: float(total) / self.steps_seen for term, total in self.sums.items()}
+        per_second = self.pieces / max(now - self.since, 1e-9)
         self._write({"step": step, "learning_rate": rate, **means, "pieces_per_second": per_second})
         told = f"loss {sum(means.values()):.4f} · {per_second:,.0f} pieces/s"
         self.bar.update(self.line, told=told)
-        self.sums, self.steps_seen = {}, 0
+        self.sums, self.steps_seen, self.pieces, self.since = {}, 0, 0, now
 
-    def _judge(self, step: int, model: Any) -> None:
+    def _judge(self, step: int, model: PreTrainedModel) -> None:
         assert self.judge is not None
         model.eval()
-        value = self.judge(model)
+        with torch.no_grad():
+            value = self.judge(model)
         model.train()
+        if not math.isfinite(value):
+            raise _not_finite("a judgement", step, found=f"{value}")
         best = max((row["judged"] for row in self.history() if "judged" in row), default=-math.inf)
-        self._write({"step": step, "judged": value})
         if value > best:
             temporary = self.best_file.with_suffix(".tmp")
-            save_file({k: v.contiguous() for k, v in _own_tensors(model).items()}, temporary)
+            save_model(model, str(temporary))
             temporary.replace(self.best_file)
+        self._write({"step": step, "judged": value})
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         (self.work / f"checkpoint-{state.global_step}" / "complete").touch()
         self.saved = time.monotonic()
+        self.since += self.saved - self.stopped
 
 
-def _own_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Give the state dict without the second names of tied tensors."""
-    seen: set[int] = set()
-    own = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            own[name] = tensor
-    return own
+def _check_weights(model: PreTrainedModel, step: int) -> None:
+    """Keep broken weights out of checkpoints: a loss is finite, its gradient need not be."""
+    sums = torch.stack([tensor.detach().float().sum() for tensor in model.parameters()])
+    if not torch.isfinite(sums).all():
+        raise _not_finite("a weight", step, found=f"{int((~torch.isfinite(sums)).sum())} tensors")
+
+
+def _not_finite(what: str, step: int, *, found: str) -> LimbeckError:
+    return LimbeckError(
+        f"{what} is not finite",
+        where=f"step {step}",
+        found=found,
+        do="lower the learning rate or set machine.precision = 'fp32'",
+    )
 
 
 def _last_checkpoint(work: Path) -> str | None:
@@ -350,9 +416,3 @@ def _last_checkpoint(work: Path) -> str | None:
         else:
             shutil.rmtree(folder)
     return str(max(whole)[1]) if whole else None
-
-
-def _quiet_callbacks() -> list[type[TrainerCallback]]:
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
-
-    return [PrinterCallback, ProgressCallback]

@@ -144,6 +144,11 @@ def find_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+def files(root: str | Path, language: str, split: str) -> list[Path]:
+    """Gives the files that `load` would read, sorted; none where the root is a hub id."""
+    return conll.files(root, language, split)
+
+
 def load(
     benchmark: Benchmark,
     *,
@@ -172,7 +177,42 @@ def load(
         RecipeError: the benchmark has no such task, or `labels` names an unknown one.
         DataError: the split is missing or empty, or a tag is outside the published set.
     """
-    reading = benchmark.read(root, language, split)
+    return _examples(benchmark, benchmark.read(root, language, split), labels=labels, task=task)
+
+
+def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
+    """Gives the examples of one file, to be scored with a model's label set.
+
+    Entities of types that the model does not know become `O`, and each of their words is counted
+    in `notes`. A part of speech that it does not know is an error.
+
+    Args:
+        path: A file of one word a line.
+        task: `ner` or `pos`.
+        labels: The model's labels, in its order.
+
+    Raises:
+        RecipeError: no such task.
+        DataError: the labels are another task's, the file cannot be read, or a score over it
+            could mean nothing.
+    """
+    record = find_task(task)
+    entities = all(_IOB2.fullmatch(label) for label in labels)
+    if entities != (task == "ner"):
+        raise DataError(
+            "the model's labels are another task's",
+            where="--task",
+            found=f"{task}, and a model with the labels {' '.join(labels[:8])}",
+            expected="ner" if entities else "pos",
+        )
+    data = _examples(BENCHMARKS["conll"], conll.read_file(path), labels=labels, task=task)
+    record.check(data.examples)
+    return data
+
+
+def _examples(
+    benchmark: Benchmark, reading: Reading, *, labels: Sequence[str] | None, task: str | None
+) -> Examples:
     kind = _task_of(benchmark, reading, task)
     legal, kept = _label_sets(benchmark, reading, kind, labels)
     notes = dict(reading.notes)

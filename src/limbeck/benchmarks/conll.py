@@ -118,7 +118,7 @@ def read(root: str | Path, language: str, split: str) -> Reading:
     Raises:
         DataError: the split is not there, is empty, or has a line that no rule mends.
     """
-    folder = Path(root)
+    folder = Path(root).expanduser()
     if not folder.is_dir():
         if not _HUB_ID.fullmatch(str(root)):
             raise DataError("no such folder", where=str(root), do="check the benchmark's root")
@@ -133,14 +133,27 @@ def read(root: str | Path, language: str, split: str) -> Reading:
         )
     if paths:
         return read_file(paths[0])
-    if any(folder.rglob("*.parquet")) or any(folder.rglob("*.jsonl")):
-        return read_hub(str(root), language, split)
+    if _tables(folder):
+        return read_hub(str(folder), language, split)
     raise DataError(
         f"no {split} split for {language}",
         where=str(folder),
         found=_inventory(folder),
         expected=f"{language}/{split}" + "|".join(SUFFIXES),
     )
+
+
+def files(root: str | Path, language: str, split: str) -> list[Path]:
+    """Gives the files that `read` would read, sorted; none where the root is a hub id.
+
+    Of a folder laid out as a hub dataset these are all tables of the language, for their names
+    need not tell the split.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        return []
+    inner = folder / language
+    return _candidates(inner, split) or _tables(inner if inner.is_dir() else folder)
 
 
 def read_file(path: Path) -> Reading:
@@ -229,6 +242,10 @@ def _candidates(folder: Path, split: str) -> list[Path]:
     ]
 
 
+def _tables(folder: Path) -> list[Path]:
+    return sorted(path for kind in ("*.parquet", "*.jsonl") for path in folder.rglob(kind))
+
+
 def _inventory(folder: Path) -> str:
     found = []
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -239,7 +256,12 @@ def _inventory(folder: Path) -> str:
 
 
 def _lines(path: Path, notes: Notes) -> list[str]:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            "the file cannot be read", where=str(path), found=error.strerror or str(error)
+        ) from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
