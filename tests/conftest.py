@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -196,6 +197,34 @@ def tiny_recipe(tmp_path: Path, recipe_text: Callable[..., str]) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(recipe_text(), encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A recipe that was run to its end in this process, and its store."""
+
+    recipe: Path
+    store: Path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, recipe_text: Callable[..., str]) -> Finished:
+    """Give a finished run; a test that changes its store works on `kept_store`."""
+    from limbeck import pipeline
+    from limbeck.artifact import Store
+    from limbeck.recipe import read_recipe
+
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = folder / "tiny.toml"
+    recipe.write_text(recipe_text(), encoding="utf-8")
+    pipeline.run(read_recipe(recipe), Store(folder / "store"))
+    return Finished(recipe, folder / "store")
+
+
+@pytest.fixture
+def kept_store(finished: Finished, tmp_path: Path) -> Path:
+    """Give a copy of the finished run's store."""
+    return Path(shutil.copytree(finished.store, tmp_path / "store"))
 
 
 @pytest.fixture

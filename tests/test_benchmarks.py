@@ -375,3 +375,32 @@ def test_without_the_library_the_hub_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install 'limbeck\[train\]'"):
         load(BENCHMARKS["masakhaner"], root="masakhane/masakhaner2", language="yor", split="dev")
+
+
+def test_files_are_those_that_are_read(tmp_path: Path):
+    names = ["train.txt", "en_ewt-ud-dev.iob2", "test.conll", "README.md", "dev.txt.bak"]
+    for name in names:
+        write(tmp_path / "eng" / name, "word NOUN\n")
+    found = {split: files(tmp_path, "eng", split) for split in ("train", "dev", "test")}
+    assert {split: [path.name for path in paths] for split, paths in found.items()} == {
+        "train": ["train.txt"],
+        "dev": ["en_ewt-ud-dev.iob2"],
+        "test": ["test.conll"],
+    }
+    for split, paths in found.items():
+        reading = conll.read(tmp_path, "eng", split)
+        assert reading.source == str(paths[0])
+
+
+def test_files_of_a_hub_layout_are_all_tables_and_of_a_hub_id_none(tmp_path: Path):
+    for name in ("eng/data/train-0.parquet", "eng/data/x.jsonl", "yor/train.parquet"):
+        write(tmp_path / name, "")
+    names = [path.name for path in files(tmp_path, "eng", "dev")]
+    assert names == ["train-0.parquet", "x.jsonl"]
+    assert len(files(tmp_path, "swa", "dev")) == 3
+    assert files("some/dataset", "eng", "dev") == []
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -277,7 +277,7 @@ def main() -> None:
     )
     logging.getLogger("limbeck").setLevel(logging.INFO)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="limbeck", standalone_mode=False)
     except LimbeckError as error:
         _end(str(error))
     except _UsageError as error:

@@ -183,7 +183,7 @@ def distil_general(
     batch = max(1, general.batch_pieces // general.block_pieces)
     terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan)
     device = choose_device(machine.device)
-    teacher.to(device)
+    torch.nn.Module.to(teacher, device)
 
     def batches(step: int) -> Batch:
         ids = schedule(text.train, batch=batch, step=step, seed=seed).ids

@@ -542,7 +542,8 @@ def _expectations(first: ErrorDetails, mistakes: Sequence[ErrorDetails]) -> Iter
         elif one["type"] == "too_short":
             yield "at least one entry"
         else:
-            yield one["msg"].removeprefix("Input should be ").replace("a valid", "a")
+            told = one["msg"].removeprefix("Input should be ")
+            yield told.replace("a valid integer", "a whole number").replace("a valid", "a")
 
 
 def _field_of(location: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from limbeck.architectures import architecture_of
-from limbeck.encoder import base_encoder
+from limbeck.encoder import base_encoder, quiet
 from limbeck.errors import LimbeckError
 from limbeck.recipe import Machine
 
@@ -165,22 +165,24 @@ def fit(
     watch = _Watch(
         work, budget, _in(precision, device, judge), name=name, seconds=machine.checkpoint_seconds
     )
-    trainer = _TermsTrainer(
-        model=model,
-        args=_arguments(work, budget, device),
-        train_dataset=_Steps(batches, budget.steps),
-        data_collator=_only,
-        callbacks=[watch],
-        terms=_in(precision, device, terms),
-        watch=watch,
-    )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
     base = base_encoder(model)
     if should_compile(machine.compile, device, budget.steps):
         base.compile()
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        # Saving a model draws a bar of its own; resuming warns of tied tensors under one name.
+        with quiet():
+            trainer = _TermsTrainer(
+                model=model,
+                args=_arguments(work, budget, device),
+                train_dataset=_Steps(batches, budget.steps),
+                data_collator=_only,
+                callbacks=[watch],
+                terms=_in(precision, device, terms),
+                watch=watch,
+            )
+            for callback in (PrinterCallback, ProgressCallback):
+                trainer.remove_callback(callback)
+            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     finally:
         watch.bar.stop()
         base._compiled_call_impl = None
@@ -255,10 +257,14 @@ class _TermsTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset or self.train_dataset)
+        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
 
     def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, **_: Any
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Tensor:
         found = self.terms(model, inputs)
         total = torch.stack(list(found.values())).sum()
@@ -271,9 +277,6 @@ class _TermsTrainer(Trainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """Count nothing: the Trainer's own count walks all parameters at every step."""
         return 0
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Say nothing of tied tensors, which a checkpoint holds under one name."""
 
 
 class _Watch(TrainerCallback):

@@ -8,7 +8,13 @@ from typing import Any
 from limbeck.benchmarks import Examples
 from limbeck.evaluate import compare, loyalty, majority, score
 from limbeck.recipe import Recipe
-from limbeck.stages.labels import benchmark_files, labels_section, read_labelled, read_split
+from limbeck.stages.labels import (
+    benchmark_files,
+    labels_section,
+    notes_of,
+    read_labelled,
+    read_split,
+)
 from limbeck.stages.models import trimmed_tuned_teacher
 from limbeck.stages.record import Job, Outcome, Stage
 from limbeck.tasks import TASKS
@@ -50,14 +56,14 @@ def _run(job: Job) -> Outcome:
         found["majority label"] = majority(train, data.examples)
         task = TASKS[recipe.task.kind]
         for name, predictions in found.items():
-            told = score(
+            scored = score(
                 task,
                 data.examples,
                 predictions,
                 language=place,
                 resamples=recipe.evaluate.resamples,
             )
-            scores[name][place] = told.to_dict()
+            scores[name][place] = scored.to_dict()
         _write_predictions(job.folder / f"predictions.{place}.jsonl", data, found)
         difference = compare(
             task,
@@ -71,7 +77,7 @@ def _run(job: Job) -> Outcome:
             "retention": difference.a / difference.b if difference.b else None,
             "loyalty": loyalty(task, found["student"], found["teacher"]),
         }
-        notes[place] = told(data)
+        notes[place] = notes_of(data)
     size = {
         name: {**count_parameters(model), "bytes": model_bytes(model)}
         for name, (model, _) in systems.items()

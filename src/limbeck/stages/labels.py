@@ -68,9 +68,9 @@ def read_labelled(recipe: Recipe) -> Labelled:
         train, dev = read.examples, held_out.examples
     else:
         train, dev = divide(read.examples, fraction=0.1)
-    return Labelled(train, dev, read.labels, told(read))
+    return Labelled(train, dev, read.labels, notes_of(read))
 
 
-def told(data: Examples) -> dict[str, Any]:
+def notes_of(data: Examples) -> dict[str, Any]:
     """Give what the reader mended or noted, by reason, ready for JSON."""
     return {reason: asdict(note) for reason, note in data.notes.items()}
