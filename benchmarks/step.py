@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from limbeck.doctor import facts
 
+from limbeck.doctor import facts
 from limbeck.encoder import base_encoder, layer_states, load_encoder
 from limbeck.losses import hidden_mse
 from limbeck.plan import layer_plan

@@ -1,13 +1,15 @@
 """A tiny teacher, tiny languages and a tiny recipe: all made here, the same on every run."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 # Before anything imports torch: sums in one order, whatever the machine has and does.
@@ -205,6 +207,7 @@ class Finished:
 
     recipe: Path
     store: Path
+    made: int
 
 
 @pytest.fixture(scope="session")
@@ -217,8 +220,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, recipe_text: Callable[...
     folder = tmp_path_factory.mktemp("finished")
     recipe = folder / "tiny.toml"
     recipe.write_text(recipe_text(), encoding="utf-8")
-    pipeline.run(read_recipe(recipe), Store(folder / "store"))
-    return Finished(recipe, folder / "store")
+    run = pipeline.run(read_recipe(recipe), Store(folder / "store"))
+    return Finished(recipe, folder / "store", run.made)
 
 
 @pytest.fixture
@@ -245,12 +248,38 @@ def limbeck(
     return call
 
 
-def start(*args: object, **rest: object) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "limbeck.cli", *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **rest,  # type: ignore[call-overload]
-    )
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A command in a process of its own."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+
+    def wait(self) -> Told:
+        """Wait until it ends."""
+        self.process.join(timeout=180)
+        assert self.process.exitcode is not None, "it does not end"
+        return Told(self.process.exitcode, self.out.read_text(), self.err.read_text())
+
+
+def start(folder: Path, *args: object) -> Started:
+    """Start the command line in a process of its own, whose streams go to files in a folder.
+
+    The processes are forked from one that has imported torch: to do so takes longer than to run.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["limbeck.cli", "limbeck.pipeline", "limbeck.distil"])
+    streams = [Path(tempfile.mkstemp(dir=folder, suffix=name)[1]) for name in (".out", ".err")]
+    process = context.Process(target=_command, args=(list(map(str, args)), *streams))
+    process.start()
+    return Started(process, *streams)
+
+
+def _command(arguments: list[str], out: Path, err: Path) -> None:
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        os.dup2(os.open(path, os.O_WRONLY), stream.fileno())
+    from limbeck import cli
+
+    sys.argv = ["limbeck", *arguments]
+    cli.main()

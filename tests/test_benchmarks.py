@@ -377,30 +377,34 @@ def test_without_the_library_the_hub_names_the_extra(monkeypatch):
         load(BENCHMARKS["masakhaner"], root="masakhane/masakhaner2", language="yor", split="dev")
 
 
-def test_files_are_those_that_are_read(tmp_path: Path):
-    names = ["train.txt", "en_ewt-ud-dev.iob2", "test.conll", "README.md", "dev.txt.bak"]
-    for name in names:
-        write(tmp_path / "eng" / name, "word NOUN\n")
-    found = {split: files(tmp_path, "eng", split) for split in ("train", "dev", "test")}
-    assert {split: [path.name for path in paths] for split, paths in found.items()} == {
-        "train": ["train.txt"],
-        "dev": ["en_ewt-ud-dev.iob2"],
-        "test": ["test.conll"],
-    }
-    for split, paths in found.items():
-        reading = conll.read(tmp_path, "eng", split)
-        assert reading.source == str(paths[0])
+def test_files_are_those_that_are_read(tmp_path):
+    for name in ("train.txt", "en_ewt-ud-dev.iob2", "test.conll", "README.md", "dev.txt.bak"):
+        write(tmp_path, POS, name=name)
+    for split, name in (("train", "train.txt"), ("dev", "en_ewt-ud-dev.iob2")):
+        (path,) = benchmarks.files(tmp_path, "yor", split)
+        assert path.name == name
+        assert conll.read(tmp_path, "yor", split).source == str(path)
 
 
-def test_files_of_a_hub_layout_are_all_tables_and_of_a_hub_id_none(tmp_path: Path):
-    for name in ("eng/data/train-0.parquet", "eng/data/x.jsonl", "yor/train.parquet"):
-        write(tmp_path / name, "")
-    names = [path.name for path in files(tmp_path, "eng", "dev")]
+def test_files_of_a_hub_layout_are_all_tables_and_of_a_hub_id_none(tmp_path):
+    for language, name in (("yor", "train-0.parquet"), ("yor", "x.jsonl"), ("hau", "x.parquet")):
+        write(tmp_path, "", language=language, name=name)
+    names = [path.name for path in benchmarks.files(tmp_path, "yor", "dev")]
     assert names == ["train-0.parquet", "x.jsonl"]
-    assert len(files(tmp_path, "swa", "dev")) == 3
-    assert files("some/dataset", "eng", "dev") == []
+    assert len(benchmarks.files(tmp_path, "swa", "dev")) == 3
+    assert benchmarks.files("some/dataset", "yor", "dev") == []
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("task", "labels", "expected"),
+    [
+        ("pos", ["O", "B-PER"], "the model's labels are another task's; found pos, .*expected ner"),
+        ("ner", ["ADV", "VERB"], "expected pos"),
+        ("pos", ["PROPN", "VERB"], "a tag outside the labels asked for; found 'ADV'"),
+    ],
+)
+def test_a_file_is_read_with_a_models_labels_or_refused(tmp_path, task, labels, expected):
+    with pytest.raises(DataError, match=expected):
+        benchmarks.load_file(write(tmp_path, POS), task=task, labels=labels)
+    found = benchmarks.load_file(write(tmp_path, POS), task="pos", labels=["VERB", "ADV", "PROPN"])
+    assert found.labels == ("VERB", "ADV", "PROPN") and len(found.examples) == 2

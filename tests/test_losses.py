@@ -65,7 +65,7 @@ def real(name: str, values: Tensor, mask: Tensor) -> np.ndarray:
 @EVERY_STATE_LOSS
 @EVERY_MASK
 @EVERY_SCALE
-def test_state_losses_are_the_formula(name: str, mask: Tensor, scale: str):
+def test_state_losses_are_the_formula(name: str, mask: Tensor, scale: str) -> None:
     loss, make = STATE_LOSSES[name]
     student, teacher = make()
     mine, theirs = (real(name, x.detach(), mask) for x in (student, teacher))
@@ -77,7 +77,9 @@ def test_state_losses_are_the_formula(name: str, mask: Tensor, scale: str):
 
 @EVERY_STATE_LOSS
 @EVERY_SCALE
-def test_a_mask_without_padding_takes_the_same_values_as_the_masked_way(name: str, scale: str):
+def test_a_mask_without_padding_takes_the_same_values_as_the_masked_way(
+    name: str, scale: str
+) -> None:
     loss, make = STATE_LOSSES[name]
     student, teacher = make()
     row = torch.zeros(1, *student.shape[1:])
@@ -96,7 +98,7 @@ def padding_of(name: str, mask: Tensor) -> Tensor:
 @EVERY_STATE_LOSS
 @EVERY_SCALE
 @pytest.mark.parametrize("junk", [1e4, float("nan"), float("inf")])
-def test_padding_changes_neither_value_nor_gradient(name: str, scale: str, junk: float):
+def test_padding_changes_neither_value_nor_gradient(name: str, scale: str, junk: float) -> None:
     loss, make = STATE_LOSSES[name]
     padding = padding_of(name, MASKS["padded"])
     student, teacher = make()
@@ -113,7 +115,7 @@ def test_padding_changes_neither_value_nor_gradient(name: str, scale: str, junk:
 
 @EVERY_STATE_LOSS
 @EVERY_MASK
-def test_a_silent_student_is_wrong_by_one_in_relative_scale(name: str, mask: Tensor):
+def test_a_silent_student_is_wrong_by_one_in_relative_scale(name: str, mask: Tensor) -> None:
     loss, make = STATE_LOSSES[name]
     _, teacher = make()
     assert loss(teacher * 0, teacher, mask, scale="relative").item() == pytest.approx(1.0)
@@ -124,7 +126,7 @@ def test_a_silent_student_is_wrong_by_one_in_relative_scale(name: str, mask: Ten
 @EVERY_STATE_LOSS
 @EVERY_MASK
 @EVERY_SCALE
-def test_equal_models_have_no_loss_and_no_gradient(name: str, mask: Tensor, scale: str):
+def test_equal_models_have_no_loss_and_no_gradient(name: str, mask: Tensor, scale: str) -> None:
     loss, make = STATE_LOSSES[name]
     student, _ = make()
     found = loss(student, student.detach(), mask, scale=scale)
@@ -134,7 +136,7 @@ def test_equal_models_have_no_loss_and_no_gradient(name: str, mask: Tensor, scal
 
 @EVERY_STATE_LOSS
 @EVERY_MASK
-def test_state_losses_are_float32_for_bfloat16_states(name: str, mask: Tensor):
+def test_state_losses_are_float32_for_bfloat16_states(name: str, mask: Tensor) -> None:
     loss, make = STATE_LOSSES[name]
     student, teacher = (x.detach().bfloat16() for x in make())
     found = loss(student, teacher, mask, scale="relative")
@@ -145,7 +147,7 @@ def test_state_losses_are_float32_for_bfloat16_states(name: str, mask: Tensor):
 
 @EVERY_STATE_LOSS
 @EVERY_SCALE
-def test_states_without_a_real_piece_give_nothing_but_a_gradient(name: str, scale: str):
+def test_states_without_a_real_piece_give_nothing_but_a_gradient(name: str, scale: str) -> None:
     loss, make = STATE_LOSSES[name]
     student, teacher = make()
     found = loss(student, teacher, torch.zeros(B, T, dtype=torch.bool), scale=scale)
@@ -159,7 +161,7 @@ def softmax(values: Tensor, temperature: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
-def test_soft_losses_are_the_formula(temperature: float):
+def test_soft_losses_are_the_formula(temperature: float) -> None:
     student, teacher = logits()
     p, q = softmax(teacher, temperature), softmax(student, temperature)
     cross = -(p * np.log(q)).sum(-1).mean()
@@ -171,7 +173,7 @@ def test_soft_losses_are_the_formula(temperature: float):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
-def test_soft_losses_agree_up_to_the_entropy_of_the_teacher(temperature: float):
+def test_soft_losses_agree_up_to_the_entropy_of_the_teacher(temperature: float) -> None:
     student, teacher = logits()
     p = softmax(teacher, temperature)
     entropy = -(p * np.log(p)).sum(-1).mean()
@@ -183,14 +185,14 @@ def test_soft_losses_agree_up_to_the_entropy_of_the_teacher(temperature: float):
     assert torch.allclose(by_kl, by_cross * temperature**2, atol=1e-6)
 
 
-def test_soft_kl_is_zero_only_for_equal_distributions():
+def test_soft_kl_is_zero_only_for_equal_distributions() -> None:
     student, teacher = logits()
     shifted = teacher + draw(N, 1, seed=5)
     assert soft_kl(shifted, teacher, temperature=2.0).item() == pytest.approx(0.0, abs=1e-6)
     assert soft_kl(student, teacher, temperature=2.0).item() > 0.01
 
 
-def test_gold_cross_entropy_is_the_formula():
+def test_gold_cross_entropy_is_the_formula() -> None:
     student, _ = logits()
     labels = torch.arange(N) % C
     expected = -np.log(softmax(student, 1.0)[np.arange(N), labels.numpy()]).mean()
@@ -205,7 +207,7 @@ EMPTY: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_no_scored_position_gives_zero_with_a_gradient(name: str):
+def test_no_scored_position_gives_zero_with_a_gradient(name: str) -> None:
     student, _ = logits()
     found = EMPTY[name](student[:0])
     found.backward()

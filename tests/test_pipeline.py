@@ -1,6 +1,7 @@
 """A run makes what is missing, once, whoever runs it, and ends the same however often killed."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -42,7 +43,7 @@ def contents(store: Path) -> dict[str, str]:
 def test_a_run_tells_where_everything_is(finished: Finished):
     told = json.loads((finished.store / "runs" / "tiny.json").read_text())
     assert tuple(told["artifacts"]) == tuple(told["keys"]) == ALL
-    assert told["format"] == 1 and told["made"] == 7 and told["recipe"]["general"]["steps"] == 20
+    assert told["format"] == 1 and finished.made == 7 and told["recipe"]["general"]["steps"] == 20
     for stage, folder in told["artifacts"].items():
         assert Path(folder).name == f"{stage}-{told['keys'][stage][:12]}"
         assert not (Path(folder) / "work").exists()
@@ -128,6 +129,22 @@ def test_a_changed_file_remakes_the_stages_that_read_it_and_a_moved_one_none(
     assert waiting(recipe, finished.store) == expected
 
 
+@pytest.mark.xfail(reason="stages.labels.benchmark_files does not call benchmarks.files yet")
+def test_changed_labels_are_seen_under_every_name_that_is_read(
+    finished: Finished, tiny_data: Path, tmp_path: Path
+):
+    root = Path(shutil.copytree(tiny_data, tmp_path / "data")) / "pos"
+    renamed = root / "aaa" / "aa_made-ud-dev.iob2"
+    (root / "aaa" / "dev.txt").rename(renamed)
+    setting = f"task.benchmark.root={root}"
+    before = pipeline.plan(read_recipe(finished.recipe, [setting]), Store(finished.store))
+    renamed.write_text(renamed.read_text().partition("\n")[2])
+    after = pipeline.plan(read_recipe(finished.recipe, [setting]), Store(finished.store))
+    pairs = zip(before, after, strict=True)
+    changed = [one.stage.name for one, two in pairs if one.manifest.key != two.manifest.key]
+    assert changed == list(LABELS)
+
+
 def test_changed_weights_remake_what_reads_them_and_moved_ones_nothing(
     finished: Finished, tiny_teacher: Path, tmp_path: Path
 ):
@@ -210,17 +227,16 @@ def test_a_runs_name_cannot_leave_the_store(finished: Finished, name: str):
 
 def _kill_in(stage: str, recipe: Path, store: Path) -> Path:
     """Run in a process of its own, kill it once the stage has a checkpoint, give its folder."""
-    process = start("run", recipe, "--store", store, "--set", "machine.checkpoint_seconds=0.1")
-    pattern = f"{stage}-*/work/checkpoint-*/complete"
-    deadline = time.monotonic() + 120
-    while not list(store.glob(pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no checkpoint in two minutes"
+    often = ("--set", "machine.checkpoint_seconds=0.05")
+    started = start(recipe.parent, "run", recipe, "--store", store, *often)
+    deadline = time.monotonic() + 180
+    while not list(store.glob(f"{stage}-*/work/checkpoint-*/complete")):
+        assert started.process.is_alive(), started.wait()
+        assert time.monotonic() < deadline, "no checkpoint in three minutes"
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    started.process.kill()
+    assert started.wait().code == -signal.SIGKILL
     (folder,) = store.glob(f"{stage}-*")
-    assert process.returncode == -signal.SIGKILL
     assert not (folder / "manifest.json").exists(), "it was quicker than the kill"
     return folder
 
@@ -229,9 +245,9 @@ def test_a_run_killed_in_both_phases_ends_with_the_same_bytes(
     tmp_path: Path, recipe_text: Callable[..., str], finished: Finished, caplog
 ):
     recipe = tmp_path / "r.toml"
-    text = recipe_text().replace("steps = 20", "steps = 120")
+    text = recipe_text().replace("steps = 20", "steps = 60")
     recipe.write_text(
-        text.replace('kind = "pos"', 'kind = "pos"\nepochs = 25').replace(
+        text.replace('kind = "pos"', 'kind = "pos"\nepochs = 15').replace(
             "epochs = 1\nbatch_sentences = 16\nmax_pieces", "batch_sentences = 16\nmax_pieces"
         )
     )
@@ -262,12 +278,16 @@ def test_a_run_killed_in_both_phases_ends_with_the_same_bytes(
 def test_two_runs_on_one_store_at_once_both_end_well(tmp_path: Path, finished: Finished):
     store = tmp_path / "store"
     both = [
-        start("run", finished.recipe, "--store", store, "--name", name, "--json")
+        start(tmp_path, "run", finished.recipe, "--store", store, "--name", name, "--json")
         for name in ("one", "two")
     ]
-    streams = [process.communicate(timeout=180) for process in both]
-    assert [process.returncode for process in both] == [0, 0], streams
-    told = [json.loads(out) for out, _ in streams]
+    ended = [one.wait() for one in both]
+    assert [one.code for one in ended] == [0, 0], ended
+    assert [one.out.count("\n") for one in ended] == [1, 1], "one JSON object and nothing else"
+    lines = [line for one in ended for line in one.err.splitlines()]
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), "only timed lines"
+    assert any("starts" in line for line in lines)
+    told = [json.loads(one.out) for one in ended]
     assert told[0]["made"] + told[1]["made"] == 7
     for same in ("artifacts", "scores", "size", "student_against_teacher"):
         assert told[0][same] == told[1][same]

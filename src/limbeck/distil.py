@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from limbeck.blocks import Blocks, mask_pieces, schedule
 from limbeck.encoder import LayerStates, final_norm, layer_states, states_and_logits
+from limbeck.errors import RecipeError
 from limbeck.finetune import exact_share
 from limbeck.losses import (
     Scale,
@@ -77,7 +78,18 @@ def state_terms(
 def general_bistil(
     objective: GeneralObjective, teacher: PreTrainedModel, plan: Sequence[int]
 ) -> TermsOf:
-    """Phase 1 of S2: every state and attention map of the plan's layers."""
+    """Phase 1 of S2: every state and attention map of the plan's layers.
+
+    Raises:
+        RecipeError: Neither term has a weight.
+    """
+    if not (objective.hidden or objective.attention):
+        raise RecipeError(
+            "phase 1 has nothing to minimise",
+            where="general.objective",
+            found="hidden = 0 and attention = 0",
+            do="give one of them a weight, or leave phase 1 out with general.steps = 0",
+        )
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask = batch["input_ids"], batch["attention_mask"]

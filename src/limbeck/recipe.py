@@ -10,7 +10,8 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -91,7 +92,7 @@ class Teacher(_Section):
         2.0,
         "Times that the task's labels are gone through.",
         unit="passes",
-        reason="S2 tunes 3-10; see results/defaults.md",
+        reason="enough for 12,544 sentences; S2 tunes 3-10 on less",
         gt=0,
     )
     learning_rate: float = _knob(
@@ -218,18 +219,18 @@ class GeneralObjective(_Section):
     attention: float = _knob(
         0.0,
         "Weight of the attention maps' term; S2: 1.",
-        reason="the states decide the maps at 0.7 of the time a step (results/defaults.md)",
+        reason="the states alone keep the score (results/tagging.md); maps not ablated yet",
         ge=0,
     )
     scale: Literal["relative", "plain"] = _knob(
         "relative",
         "Divide each layer's error by the teacher's mean square (relative), or not (plain, as S2).",
-        reason="plain MSE is ruled by the layers with the largest states; results/defaults.md",
+        reason="plain MSE is ruled by the layers with the largest states; not ablated yet",
     )
     masking: float = _knob(
         0.0,
         "Share of pieces masked 80/10/10 before both models read them.",
-        reason="S2 masks 0.15; the task never sees masks; results/defaults.md",
+        reason="the task never sees masks; S2 masks 0.15; not ablated yet",
         ge=0,
         lt=1,
     )
@@ -302,7 +303,7 @@ class TaskObjective(_Section):
     text: float = _knob(
         0.0,
         "Share of the steps on unlabelled text of the targets, which the tuned teacher labels.",
-        reason="0 is S2; see results/tagging.md for what it gives",
+        reason="0 is S2",
         ge=0,
         lt=1,
     )
@@ -330,7 +331,7 @@ class Task(_Section):
     head: Literal["teacher", "random"] = _knob(
         "teacher",
         "Start the task head from the tuned teacher's, or at random as S2.",
-        reason="the states already match the teacher's; results/defaults.md",
+        reason="the states already match the teacher's; S2 draws it; not ablated yet",
     )
     epochs: float = _knob(
         2.0,
@@ -386,7 +387,7 @@ class Machine(_Section):
     compile: Literal["auto", "yes", "no"] = _knob(
         "auto",
         "torch.compile; auto: on an accelerator or with AMX, for runs of 1,000 steps and more.",
-        reason="without AMX it gains 10 % and costs a minute (results/machine.md)",
+        reason="without AMX it gains 10-15 % and costs a minute (benchmarks/step.py)",
     )
     checkpoint_seconds: float = _knob(
         60.0, "A killed run loses at most about so much.", unit="seconds", reason="cheap", gt=0
@@ -620,10 +621,19 @@ def _explain_one(path: str, field: FieldInfo) -> str:
     if inner is not None and (field.is_required() or isinstance(field.default, BaseModel)):
         return f"[{path}] {field.description or (inner.__doc__ or '').splitlines()[0]}"
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    kind = getattr(field.annotation, "__name__", None) or str(field.annotation)
-    if get_args(field.annotation):
-        kind = str(field.annotation).replace("typing.", "")
     start = "required" if field.is_required() else f"default {field.default!r}"
     unit = f" {extra['unit']}" if extra.get("unit") else ""
     reason = f" Why: {extra['reason']}." if extra.get("reason") else ""
-    return f"{path} ({kind}, {start}{unit}): {field.description}{reason}"
+    return f"{path} ({_kind(field.annotation)}, {start}{unit}): {field.description}{reason}"
+
+
+def _kind(annotation: Any) -> str:
+    inner, origin = get_args(annotation), get_origin(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(_kind, inner))
+    if origin is Literal:
+        return " | ".join(map(repr, inner))
+    name = "None" if annotation is NoneType else annotation.__name__
+    return f"{name}[{', '.join(map(_kind, inner))}]" if inner else name
