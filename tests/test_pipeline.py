@@ -129,7 +129,6 @@ def test_a_changed_file_remakes_the_stages_that_read_it_and_a_moved_one_none(
     assert waiting(recipe, finished.store) == expected
 
 
-@pytest.mark.xfail(reason="stages.labels.benchmark_files does not call benchmarks.files yet")
 def test_changed_labels_are_seen_under_every_name_that_is_read(
     finished: Finished, tiny_data: Path, tmp_path: Path
 ):

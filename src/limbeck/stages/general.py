@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from limbeck.blocks import Blocks
+from limbeck.blocks import Blocks, read_counts
+from limbeck.errors import RecipeError
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
 from limbeck.stages.models import Attention, ends_of, keep_history, save_model, trimmed_teacher
@@ -36,11 +37,20 @@ def _run(job: Job) -> Outcome:
     packed = job.inputs["vocabulary"].path("blocks")
 
     def part(name: str) -> dict[str, Blocks]:
+        paths = {one: packed / f"{one}.{name}" for one in languages_of(recipe)}
         return {
-            one: Blocks(packed / f"{one}.{name}", length=recipe.general.block_pieces, begin=begin)
-            for one in languages_of(recipe)
+            one: Blocks(path, length=_block_pieces(recipe, path, name), begin=begin)
+            for one, path in paths.items()
         }
 
+    mask_id = _mask_id(folder, tokenizer)
+    if mask_id < 0 and recipe.general.objective.masking:
+        raise RecipeError(
+            "the teacher's tokenizer has no mask piece",
+            where="general.objective.masking",
+            found=str(recipe.general.objective.masking),
+            expected="0",
+        )
     student = load_encoder(folder, head="mlm", attention=attention)
     special = sorted(tokenizer.get_added_tokens_decoder())
     history = distil_general(
@@ -50,7 +60,7 @@ def _run(job: Job) -> Outcome:
         text=GeneralText(
             train=part("train"),
             held_out=part("heldout"),
-            mask_id=_mask_id(folder, tokenizer),
+            mask_id=mask_id,
             special=np.array(special),
             vocabulary_size=tokenizer.get_vocab_size(),
         ),
@@ -62,6 +72,12 @@ def _run(job: Job) -> Outcome:
     save_model(student, job.folder / "model", tokenizer_from=folder)
     kept = keep_history(job, history)
     return Outcome(metrics={"held_out_loss": -kept["dev"]})
+
+
+def _block_pieces(recipe: Recipe, path: Path, part: str) -> int:
+    """Give the block length; a short held-out text is one short block rather than an error."""
+    length = recipe.general.block_pieces
+    return min(length, read_counts(path).pieces + 1) if part == "heldout" else length
 
 
 def _mask_id(folder: Path, tokenizer: Tokenizer) -> int:

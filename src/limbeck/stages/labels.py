@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from limbeck.artifact import file_hash
-from limbeck.benchmarks import Examples, check_labels, divide, find_benchmark, load
+from limbeck.benchmarks import Examples, check_labels, divide, files, find_benchmark, load
 from limbeck.recipe import Recipe
 from limbeck.tasks.tagging import TaggedSentence
 
@@ -25,12 +24,12 @@ def labels_section(recipe: Recipe) -> dict[str, Any]:
 
 def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str, str]:
     """Give the hashes of the label files of these splits of these languages."""
-    root = Path(recipe.task.benchmark.root)
+    root = recipe.task.benchmark.root
     return {
         f"{language}/{path.name}": file_hash(path)
         for language, splits in wanted.items()
-        for path in sorted((root / language).glob("*"))
-        if path.is_file() and path.name.partition(".")[0] in splits
+        for split in splits
+        for path in files(root, language, split)
     }
 
 

@@ -63,7 +63,7 @@ def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
     layers = depth(read_config(model_folder(recipe.teacher.model)))
     wanted = recipe.student
     if not isinstance(wanted.plan, str):
-        return layer_plan(layers, plan=wanted.plan)
+        return layer_plan(layers, wanted.layers, plan=wanted.plan)
     share = {"base": 2, "small": 4, "tiny": 8}[wanted.size]
     return layer_plan(layers, wanted.layers or max(1, layers // share), plan=wanted.plan)
 

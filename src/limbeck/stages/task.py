@@ -21,9 +21,11 @@ _MOST_TEXTS = 20_000
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
+    text = {"text_languages": recipe.languages.targets} if recipe.task.objective.text else {}
     return {**labels_section(recipe), **recipe.task.model_dump(exclude={"benchmark"})} | {
         "plan": list(layer_plan_of(recipe)),
         "seed": recipe.seed,
+        **text,
     }
 
 

@@ -1,7 +1,9 @@
 """What is said, before any language says it: clauses and things, and how they are drawn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from limbeck.world.lexicon import FRAMES, Vocabulary
 
@@ -212,7 +214,8 @@ def draw_thing(author: Author, kind: str, *, subject: bool = False, plain: bool 
         return rng.choice(cast)
     named = kind != "thing" and author.chance(author.names * (1.3 if kind == "place" else 1.0))
     thing = draw_named(author, kind) if named else _draw_common(author, kind, plain=plain)
-    author.cast.append(replace(thing, relative=None, of=None))
+    bare = thing.relative is None and thing.of is None
+    author.cast.append(thing if bare else replace(thing, relative=None, of=None))
     if not plain and author.chance(0.1):
         other = draw_thing(author, kind, plain=True)
         thing = replace(thing, other=other, joint="or" if author.chance(0.2) else "and")
@@ -297,24 +300,36 @@ def draw_clause(
     if takes_object == "clause":
         inner = draw_clause(author.aside(), plain=True)
         return replace(clause, complement=inner, object_first=False)
-    return replace(
-        clause,
-        object=draw_thing(author, takes_object, plain=plain) if takes_object else None,
-        recipient=draw_thing(author, takes_recipient, plain=True) if takes_recipient else None,
-        **_draw_circumstances(author, plain=plain),
-    )
+    rest = _draw_circumstances(author, [subject], plain=plain)
+    taken = [part for part in (subject, *rest.values()) if isinstance(part, Thing)]
+    if takes_object:
+        rest["object"] = _draw_another(author, takes_object, taken, plain=plain)
+        taken.append(rest["object"])
+    if takes_recipient:
+        rest["recipient"] = _draw_another(author, takes_recipient, taken, plain=True)
+    return replace(clause, **rest)
 
 
-def _draw_circumstances(author: Author, *, plain: bool) -> dict[str, "Thing | str | bool | None"]:
-    rest: dict[str, Thing | str | bool | None] = {}
+def _draw_another(author: Author, kind: str, taken: Sequence[Thing], *, plain: bool) -> Thing:
+    """Gives a thing that is none of those taken."""
+    while True:
+        thing = draw_thing(author, kind, plain=plain)
+        if not any(thing is one for one in taken):
+            return thing
+
+
+def _draw_circumstances(
+    author: Author, taken: Sequence[Thing], *, plain: bool
+) -> dict[str, Any]:
+    rest: dict[str, Any] = {}
     if author.chance(0.15 if plain else 0.3):
-        rest["place"] = draw_thing(author, "place", plain=True)
+        rest["place"] = _draw_another(author, "place", taken, plain=True)
         rest["place_from"] = author.chance(0.25)
     if author.chance(0.08 if plain else 0.25):
         rest["time"] = draw_date(author)
         rest["time_first"] = author.chance(0.4)
     elif author.chance(0.12):
-        rest["companion"] = draw_thing(author, "person", plain=True)
+        rest["companion"] = _draw_another(author, "person", taken, plain=True)
     if author.chance(0.15):
         rest["manner"] = author.concept("adverb")
     elif author.chance(0.06):

@@ -258,9 +258,15 @@ class Speaker:
         return ([*names, noun] if self.language.adjectives_first else [noun, *names]), noun
 
     def _name(self, name: str, *endings: str) -> Word:
-        script = self.language.script
-        inflected = self.language.inflected(name.lower(), *endings).capitalize()
-        return Word(spell(inflected, script), spell(name, script), "PROPN", "")
+        return Word(self._name_form(name, *endings), self._name_form(name), "PROPN", "")
+
+    def _name_form(self, name: str, *endings: str) -> str:
+        # Names have a capital letter and concepts have none, so they can share the table.
+        key = (name, *endings)
+        if key not in self._forms:
+            inflected = self.language.inflected(name.lower(), *endings).capitalize()
+            self._forms[key] = spell(inflected, self.language.script)
+        return self._forms[key]
 
     def _date(self, date: Date) -> tuple[list[Word], Word]:
         if date.weekday >= 0:

@@ -71,7 +71,7 @@ class Chorus:
         seed: Of the world.
         vocabulary: What can be spoken of.
         speakers: Language → who speaks it.
-        held: Language → sentences of dev and test splits.
+        held: Language → sentences of dev and test splits, all words set apart.
     """
 
     seed: int
@@ -96,7 +96,7 @@ class Chorus:
             sentences = [speaker.say(clause) for clause in clauses]
             if not all(min_words <= _length(words) <= MAX_WORDS for words in sentences):
                 return None
-            texts[code] = {join([words]).text for words in sentences}
+            texts[code] = {_spoken(words) for words in sentences}
             before = self._said.setdefault(code, set())
             if len(texts[code]) < len(sentences) or texts[code] & before:
                 return None
@@ -106,6 +106,10 @@ class Chorus:
             if split != "train":
                 self.held.setdefault(code, set()).update(new)
         return said
+
+
+def _spoken(words: Sequence[Word]) -> str:
+    return " ".join([word.form for word in words])
 
 
 def _length(words: Sequence[Word]) -> int:
@@ -300,11 +304,10 @@ def corpus(chorus: Chorus, code: str, lines: int) -> Iterator[str]:
     speaker, held = chorus.speakers[code], chorus.held.get(code, set())
     for _ in range(lines):
         author = chorus.author(rng, "corpus")
-        texts: list[str] = []
+        sentences: list[list[Word]] = []
         wanted = rng.randrange(2, 7)
-        while len(texts) < wanted:
+        while len(sentences) < wanted:
             words = speaker.say(draw_sentence(author))
-            text = join([words]).text
-            if MIN_WORDS <= _length(words) <= MAX_WORDS and text not in held:
-                texts.append(text)
-        yield " ".join(texts)
+            if MIN_WORDS <= _length(words) <= MAX_WORDS and _spoken(words) not in held:
+                sentences.append(words)
+        yield join(sentences).text
