@@ -3,7 +3,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
 from limbeck import benchmarks
-from limbeck.benchmarks import BENCHMARKS, Examples, check_labels, conll, divide, load
+from limbeck.benchmarks import BENCHMARKS, Examples, check_labels, conll, divide, load, rows
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks import TASKS
 
@@ -48,7 +48,7 @@ def test_every_benchmark_keeps_its_contract(name, tmp_path):
         assert len(set(found.labels)) == len(found.labels)
         assert not record.labels or found.labels == TASKS[task].expand_labels(record.labels)
         assert found.examples[0].where == f"{tmp_path / task / 'yor' / 'test.txt'}:1"
-        assert {reason.split(" ")[0] for reason in found.notes} <= set(conll.RULES)
+        assert {reason.split(" ")[0] for reason in found.notes} <= set(rows.RULES)
         check_labels(task, found)
         with pytest.raises(DataError, match=r"no train split for yor.*yor \(test\)"):
             load(BENCHMARKS[name], root=tmp_path / task, language="yor", split="train")
@@ -138,7 +138,7 @@ def test_each_kind_of_dirt_is_mended_by_a_named_counted_rule(reason, tmp_path):
 
 def test_every_rule_has_a_test():
     elsewhere = {"empty-sentence", "erratum", "outside-labels"}
-    assert set(conll.RULES) == set(DIRT) | elsewhere
+    assert set(rows.RULES) == set(DIRT) | elsewhere
 
 
 def test_an_empty_word_in_a_numbered_file_is_left_out_and_counted(tmp_path):
@@ -146,6 +146,26 @@ def test_an_empty_word_in_a_numbered_file_is_left_out_and_counted(tmp_path):
     found = load_ner(tmp_path)
     assert words(found) == [("Ada", "is")]
     assert found.notes["empty-word"].count == 1
+
+
+def test_an_empty_tag_in_a_numbered_file_is_no_tag(tmp_path):
+    path = write(tmp_path, "1\tAda\tPROPN\n2\tis\t\n")
+    with pytest.raises(DataError, match=r"test\.txt:2.*wrong number of columns"):
+        conll.read_file(path)
+
+
+def test_doubled_spaces_in_the_first_line_are_no_column(tmp_path):
+    write(tmp_path, "Ada  B-PER\nis O\n")
+    found = load_ner(tmp_path)
+    assert words(found) == [("Ada", "is")]
+    assert found.notes["irregular-spacing"].samples[0].endswith("test.txt:1")
+
+
+def test_what_is_left_of_annotation_in_universal_ner_is_read_as_its_authors_do(tmp_path):
+    write(tmp_path, "1\tAda\tB-PER\n2\tBrexit\tB-OTH\n3\tvote\tI-OTH\n4\tis\tB-O\n")
+    found = load(BENCHMARKS["uner"], root=tmp_path, language="yor", split="test")
+    assert found.examples[0].labels == ("B-PER", "O", "O", "O")
+    assert found.notes["erratum B-OTH"].count == found.notes["erratum B-O"].count == 1
 
 
 def test_a_clean_file_has_no_notes(tmp_path):

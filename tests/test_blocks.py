@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from limbeck import blocks
+from limbeck import blocks, reading
 from limbeck.blocks import Blocks, mask_pieces, pack, read_counts, schedule
 from limbeck.errors import ArtifactError, DataError, RecipeError
 
@@ -67,9 +67,9 @@ def test_ids_that_need_more_than_16_bits_get_32(tmp_path):
 def test_batches_change_nothing(tmp_path, monkeypatch):
     texts = letters(50)
     packed(tmp_path / "a.bin", texts)
-    monkeypatch.setattr(blocks, "BATCH_TEXTS", 7)
+    monkeypatch.setattr(reading, "BATCH_TEXTS", 7)
     packed(tmp_path / "b.bin", texts)
-    monkeypatch.setattr(blocks, "BATCH_CHARACTERS", 3)
+    monkeypatch.setattr(reading, "BATCH_CHARACTERS", 3)
     packed(tmp_path / "c.bin", iter(texts))
     a, b, c = ((tmp_path / f"{name}.bin").read_bytes() for name in "abc")
     assert a == b == c

@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 
 from limbeck import certify as certify_module
 from limbeck import cli, vocabulary
+from limbeck.anatomy import load_tokenizer
 from limbeck.certify import Certificate, certify, trim_and_certify
 from limbeck.checkpoint import load_checkpoint
+from limbeck.companions import copy_companions
 from limbeck.corpus import held_out
 from limbeck.errors import ArtifactError, DataError, LimbeckError, ModelError, RecipeError
-from limbeck.tokenizer import PieceMap, load_tokenizer
+from limbeck.piece_map import PieceMap
 from test_encoder import tiny_model
 from test_vocabulary import ENGLISH, YORUBA, byte_fallback_bpe, unigram, word_piece, write_folder
 
@@ -411,6 +413,13 @@ def test_the_modules_of_a_sentence_encoder_come_along(tmp_path: Path):
     assert made.holds and made.left_behind == ("1_Pooling/pytorch_model.bin",)
     assert (tmp_path / "out" / "1_Pooling" / "config.json").exists()
     assert not list(tmp_path.glob("out/**/secret.json"))
+
+
+@pytest.mark.parametrize("content", ["{", "3", "[1]"])
+def test_a_damaged_list_of_modules_is_told(content: str, tmp_path: Path):
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(ModelError, match="modules.json: this is no list of modules"):
+        copy_companions(tmp_path, tmp_path / "out")
 
 
 def test_a_checkpoint_is_loaded_whole_or_not_at_all(tmp_path: Path):

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck import corpus
-from limbeck.corpus import CorpusSource, Seen, held_out, normalise, prepare, read, why_dropped
+from limbeck.corpus import (
+    CorpusSource,
+    Seen,
+    held_out,
+    normalise,
+    prepare,
+    read,
+    why_dropped,
+    words_of,
+)
 from limbeck.errors import ArtifactError, DataError, RecipeError
 
 WORDS = ["omi", "ilé", "ọjọ́", "àwọn", "ènìyàn", "ìwé", "ayé", "ọba", "ṣiṣẹ́", "lọ", "wá", "rí"]
@@ -270,6 +279,19 @@ def test_the_script_is_checked_by_the_names_of_the_letters(script, good, bad):
 def test_asking_for_a_script_changes_no_other_reason(text):
     plain, asked = (why_dropped(text, min_characters=1, script=script) for script in ("", "Latn"))
     assert asked == plain or (plain, asked) == ("", "wrong script")
+
+
+# words
+
+
+def test_words_are_split_as_in_label_files():
+    assert words_of("Dr. Adé's well-known (3,000.5) ọ̀rẹ́!") == [
+        "Dr", ".", "Adé's", "well-known", "(", "3,000.5", ")", "ọ̀rẹ́", "!",
+    ]  # fmt: skip
+
+
+def test_joiners_stay_inside_their_word():
+    assert words_of("او می\u200cخواهد. क्\u200dष") == ["او", "می\u200cخواهد", ".", "क्\u200dष"]
 
 
 # duplicates

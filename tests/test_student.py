@@ -188,7 +188,6 @@ def test_lists_of_special_ids_follow_and_ids_beyond_the_vocabulary_stay():
         np.array([2, 1, 3]),
         np.array([1, 1, 2, 3]),
         np.array([-1, 1, 2, 3]),
-        np.array([1, 2, 3, PIECES]),
         np.array([1.0, 2.0, 3.0]),
         np.array([], dtype=np.int64),
         np.array([[1, 2, 3]]),
@@ -197,6 +196,11 @@ def test_lists_of_special_ids_follow_and_ids_beyond_the_vocabulary_stay():
 def test_kept_pieces_that_are_no_ascending_ids_are_refused(kept: np.ndarray):
     with pytest.raises(ModelError, match="not ids of this vocabulary; .*from 0 to 52"):
         trim_model(tiny_model("bert"), kept)
+
+
+def test_a_tokenizer_with_more_pieces_than_the_model_has_rows_is_told():
+    with pytest.raises(ModelError, match="than the model; .*id 53; expected ids below 53"):
+        trim_model(tiny_model("bert"), np.array([1, 2, 3, PIECES]))
 
 
 def test_losing_a_special_piece_is_refused():

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,11 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.tasks import TASKS, find_task, tagging
 from limbeck.tasks.tagging import IGNORED, TaggedSentence, Window
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from seqeval.metrics import f1_score, precision_score, recall_score
-    from seqeval.scheme import IOB2
+from limbeck.tasks.windows import cut, special_pieces
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -106,25 +100,16 @@ def test_words_get_the_pieces_that_they_have_inside_running_text(make):
     (window,) = tagging.encode([sentence("de ab xyz")], tokenizer, None)
     running = tokenizer.encode("q de ab xyz", add_special_tokens=False).ids
     first = tokenizer.encode("q", add_special_tokens=False).ids
-    specials = tagging.special_pieces(tokenizer)
+    specials = special_pieces(tokenizer)
     assert running[: len(first)] == first
     assert window.pieces.tolist() == [*specials.begin, *running[len(first) :], *specials.end]
-
-
-@pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
-def test_special_pieces_are_those_of_the_post_processor(make):
-    tokenizer = make()
-    specials = tagging.special_pieces(tokenizer)
-    inner = tokenizer.encode("ab", add_special_tokens=False).ids
-    assert tokenizer.encode("ab").ids == [*specials.begin, *inner, *specials.end]
-    assert len(specials.begin) + len(specials.end) == tokenizer.num_special_tokens_to_add(False)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
 def test_labels_sit_on_the_first_piece_of_each_word(make):
     tokenizer = make()
     (window,) = tagging.encode([sentence("abc d ef", "O B-PER I-PER")], tokenizer, TAGS)
-    start = len(tagging.special_pieces(tokenizer).begin)
+    start = len(special_pieces(tokenizer).begin)
     assert window.words.dtype == window.labels.dtype == window.pieces.dtype == np.int64
     assert np.flatnonzero(window.words >= 0).tolist() == [start, start + 3, start + 4]
     assert window.words[window.words >= 0].tolist() == [0, 1, 2]
@@ -189,42 +174,15 @@ def test_every_word_of_a_long_sentence_is_owned_once_and_no_piece_is_lost(length
     assert all(len(w.pieces) <= room + 2 for w in windows)
     owned = np.concatenate([w.words[w.words >= 0] for w in windows])
     assert sorted(owned.tolist()) == list(range(len(words)))
-    runs = tagging.cut(sum(lengths), room=room, stride=stride)
+    runs = cut(sum(lengths), room=room, stride=stride)
     assert sorted({p for run in runs for p in run}) == list(range(sum(lengths)))
     assert tagging.decode([one], windows, one_hot(windows, 5), TAGS) == [tags]
-
-
-@given(length=st.integers(1, 60), room=st.integers(1, 20), stride=st.integers(0, 19))
-def test_each_position_is_owned_by_the_run_with_most_context(length, room, stride):
-    stride = min(stride, room - 1)
-    runs = tagging.cut(length, room=room, stride=stride)
-    owner = tagging.owners(np.arange(length), runs, length=length)
-
-    def context(position, run):
-        left = length if run.start == 0 else position - run.start
-        right = length if run.stop == length else run.stop - 1 - position
-        return min(left, right) if position in run else -1
-
-    for position in range(length):
-        best = max(context(position, run) for run in runs)
-        assert context(position, runs[owner[position]]) == best >= 0
-
-
-def test_neighbouring_runs_share_the_stride():
-    runs = tagging.cut(25, room=10, stride=4)
-    assert runs == [range(0, 10), range(6, 16), range(12, 22), range(15, 25)]
 
 
 @pytest.mark.parametrize("stride", [-1, 8, 9])
 def test_windows_that_cannot_move_on_are_refused(stride):
     with pytest.raises(RecipeError, match="windows must move on"):
         tagging.encode([sentence("a")], wordpiece(), None, max_pieces=10, stride=stride)
-
-
-def test_a_tokenizer_that_knows_no_letter_is_refused():
-    tokenizer = Tokenizer(models.BPE())
-    with pytest.raises(ModelError, match="no piece in any Latin letter"):
-        tagging.special_pieces(tokenizer)
 
 
 def test_a_label_that_the_model_does_not_know_is_named_with_its_place():
@@ -249,93 +207,6 @@ def test_logits_that_do_not_fit_are_refused():
     none = Window(0, windows[0].pieces, np.full(4, -1), windows[0].labels)
     with pytest.raises(ModelError, match="got no answer"):
         tagging.decode(one, [none], [np.zeros((4, 5))], TAGS)
-
-
-def test_an_inside_that_continues_nothing_is_in_no_span():
-    found = tagging.spans(("I-PER", "B-PER", "I-PER", "I-LOC", "I-PER", "B-LOC", "B-LOC"))
-    assert [(s.kind, s.start, s.stop) for s in found] == [
-        ("PER", 1, 3),
-        ("LOC", 5, 6),
-        ("LOC", 6, 7),
-    ]
-
-
-tag_lists = st.lists(
-    st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from(TAGS)), min_size=1, max_size=12),
-    min_size=1,
-    max_size=6,
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(tag_lists)
-def test_span_scores_agree_with_seqeval_in_strict_mode(pairs):
-    gold = [[g for g, _ in one] for one in pairs]
-    predicted = [[p for _, p in one] for one in pairs]
-    sentences = [TaggedSentence(("w",) * len(g), tuple(g)) for g in gold]
-    totals = tagging.span_statistics(sentences, predicted).sum(axis=0)
-    ours = tagging.span_metrics(totals)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, theirs in (
-            ("f1", f1_score),
-            ("precision", precision_score),
-            ("recall", recall_score),
-        ):
-            expected = theirs(gold, predicted, mode="strict", scheme=IOB2, zero_division=0)
-            assert float(ours[name]) == pytest.approx(float(expected), abs=1e-12)
-
-
-@settings(max_examples=100, deadline=None)
-@given(tag_lists)
-def test_tag_scores_agree_with_their_formulas(pairs):
-    sentences = [TaggedSentence(("w",) * len(one), tuple(g for g, _ in one)) for one in pairs]
-    predicted = [[p for _, p in one] for one in pairs]
-    flat = [pair for one in pairs for pair in one]
-    ours = tagging.tag_metrics(tagging.tag_statistics(sentences, predicted).sum(axis=0))
-    assert float(ours["accuracy"]) == pytest.approx(sum(g == p for g, p in flat) / len(flat))
-    per_tag = []
-    for tag in {tag for pair in flat for tag in pair}:
-        right = sum(g == p == tag for g, p in flat)
-        per_tag.append(
-            2 * right / (sum(g == tag for g, _ in flat) + sum(p == tag for _, p in flat))
-        )
-    assert float(ours["macro_f1"]) == pytest.approx(sum(per_tag) / len(per_tag))
-
-
-def test_scores_per_label_count_support_in_the_gold_labels():
-    sentences = [sentence("a b c d", "B-PER I-PER O B-LOC")]
-    (loc, per) = tagging.span_scores(sentences, [("B-PER", "I-PER", "B-PER", "O")])
-    assert (loc.label, loc.support, loc.f1) == ("LOC", 1, 0.0)
-    assert (per.label, per.support, per.precision, per.recall) == ("PER", 1, 0.5, 1.0)
-
-
-def test_predictions_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match="one prediction per sentence"):
-        tagging.span_statistics([sentence("a", "O")], [])
-    with pytest.raises(DataError, match=r"a\.txt:1.*one gold and one predicted label"):
-        tagging.tag_statistics([sentence("a b", "O O")], [("O",)])
-    with pytest.raises(DataError, match="one gold and one predicted label"):
-        tagging.tag_statistics([sentence("a")], [("O",)])
-
-
-def test_sentences_over_which_a_score_means_nothing_are_refused():
-    with pytest.raises(DataError, match="no entity"):
-        tagging.check_spans([sentence("a b", "O I-PER")])
-    with pytest.raises(DataError, match="do not tell tags apart"):
-        tagging.check_tags([sentence("a b", "NOUN NOUN")])
-    with pytest.raises(DataError, match="no entity"):
-        tagging.check_spans([])
-    tagging.check_spans([sentence("a b", "B-PER I-PER")])
-    tagging.check_tags([sentence("a b", "NOUN VERB")])
-
-
-def test_agreement_needs_the_same_words():
-    assert tagging.agreement([("O", "O")], [("O", "B-PER")]) == 0.5
-    with pytest.raises(DataError, match="same words"):
-        tagging.agreement([("O",)], [("O", "O")])
-    with pytest.raises(DataError, match="no word"):
-        tagging.agreement([()], [()])
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -18,18 +18,12 @@ from tokenizers import (
 )
 
 import limbeck.tokenizer
+from limbeck.anatomy import anatomy, load_tokenizer
+from limbeck.audit import report
 from limbeck.errors import ArtifactError, DataError, ModelError, RecipeError
-from limbeck.tokenizer import anatomy
-from limbeck.vocabulary import (
-    Counts,
-    PieceMap,
-    choose,
-    count,
-    count_pieces,
-    load_tokenizer,
-    report,
-    trim_tokenizer,
-)
+from limbeck.piece_map import PieceMap
+from limbeck.tokenizer import trim_tokenizer
+from limbeck.vocabulary import Counts, choose, count
 
 ENGLISH = [
     "The river rose in the night and the bridge was closed until morning.",
@@ -362,6 +356,14 @@ def test_ids_move_in_the_post_processor_the_padding_and_the_unigram_model(tmp_pa
     assert new.encode("a?").ids == piece_map.apply(tokenizer.encode("a?").ids).tolist()
 
 
+def test_a_piece_that_only_the_models_config_names_is_kept(tmp_path):
+    folder = write_folder(tmp_path / "in", word_piece(False))
+    odd = load_tokenizer(folder).get_vocab_size() - 1
+    config = {"model_type": "bert", "eos_token_id": [odd], "bos_token_id": None, "sep_token_id": -1}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert odd in trim_tokenizer(folder, [7], tmp_path / "out").kept
+
+
 def test_holes_of_a_dict_vocabulary_do_not_survive(tmp_path):
     tokenizer = Tokenizer(
         models.WordPiece({"[UNK]": 0, "a": 3, "##b": 9, "c": 7}, unk_token="[UNK]")
@@ -423,7 +425,7 @@ def test_counts_are_those_of_one_text_at_a_time(case):
         np.add.at(expected, case.old.encode(text, add_special_tokens=False).ids, 1)
     counted = count(case.old, iter(TEXTS))
     assert np.array_equal(counted.pieces, expected)
-    assert np.array_equal(count_pieces(case.old, TEXTS), expected)
+    assert np.array_equal(count(case.old, TEXTS).pieces, expected)
     assert counted.characters == {c: "".join(TEXTS).count(c) for c in sorted({*"".join(TEXTS)})}
     assert counted.words == sum(len(text.split()) for text in TEXTS)
     assert counted.lines == len(TEXTS)
@@ -433,23 +435,23 @@ def test_counts_are_those_of_one_text_at_a_time(case):
 
 def test_truncation_and_padding_do_not_touch_counts():
     tokenizer = word_piece(False)
-    expected = count_pieces(tokenizer, ENGLISH)
+    expected = count(tokenizer, ENGLISH).pieces
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=100)
-    assert np.array_equal(count_pieces(tokenizer, ENGLISH), expected)
+    assert np.array_equal(count(tokenizer, ENGLISH).pieces, expected)
     assert tokenizer.truncation["max_length"] == 4
 
 
 def test_added_tokens_and_empty_corpora_are_counted():
     tokenizer = word_piece(False)
     tokenizer.add_tokens(["qqq"])
-    assert count_pieces(tokenizer, ["qqq qqq"])[tokenizer.token_to_id("qqq")] == 2
+    assert count(tokenizer, ["qqq qqq"]).pieces[tokenizer.token_to_id("qqq")] == 2
     assert count(tokenizer, []).pieces.sum() == 0
 
 
 def test_counts_add_up_and_survive_a_file(tmp_path, monkeypatch):
     tokenizer = word_piece(False)
-    monkeypatch.setattr("limbeck.vocabulary.BATCH_LINES", 2)
+    monkeypatch.setattr("limbeck.reading.BATCH_TEXTS", 2)
     whole, half = count(tokenizer, TEXTS), count(tokenizer, TEXTS[:5])
     added = half + count(tokenizer, TEXTS[5:])
     added.save(tmp_path / "counts.npz")
@@ -551,39 +553,6 @@ def test_choice_refuses_what_it_cannot_use():
         choose({"eng": count(unigram(False), ENGLISH)}, tokenizer)
 
 
-def test_piece_map_goes_both_ways_and_survives_a_file(tmp_path):
-    piece_map = PieceMap(np.array([1, 4, 6]), 8)
-    assert piece_map.kept.dtype == piece_map.old_to_new.dtype == np.int32
-    assert piece_map.old_to_new.tolist() == [-1, 0, -1, -1, 1, -1, 2, -1]
-    assert piece_map.apply([[4, 0], [6, 1]]).tolist() == [[1, -1], [2, 0]]
-    assert piece_map.invert([2, 0]).tolist() == [6, 1]
-    assert piece_map.apply([]).shape == (0,)
-    assert len(piece_map) == 3
-    for name in ("a.npz", "b"):
-        piece_map.save(tmp_path / name)
-        assert PieceMap.load(tmp_path / name) == piece_map
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b").read_bytes()
-    assert piece_map != PieceMap(np.array([1, 4, 6]), 9)
-    assert piece_map != "kept"
-    with pytest.raises(ValueError, match="read-only"):
-        piece_map.kept[0] = 3
-
-
-@pytest.mark.parametrize("kept", [[], [[1]], [0.5], [2, 1], [1, 1], [-1, 2], [7, 8]])
-def test_piece_map_checks_itself(kept):
-    with pytest.raises(DataError, match="kept"):
-        PieceMap(np.array(kept), 8)
-
-
-@pytest.mark.parametrize("ids", [[-1], [8]])
-def test_ids_outside_of_the_vocabulary_are_told(ids):
-    piece_map = PieceMap(np.arange(8), 8)
-    with pytest.raises(DataError, match="old vocabulary"):
-        piece_map.apply(ids)
-    with pytest.raises(DataError, match="new vocabulary"):
-        piece_map.invert(ids)
-
-
 def test_trimming_refuses_what_it_cannot_do(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "in", word_piece(False))
     with pytest.raises(ModelError, match="in place"):
@@ -623,6 +592,7 @@ def test_report_counts_what_changed(case):
     assert yoruba.lost == ()
     assert yoruba.unknown_after == yoruba.unknown_before
     assert yoruba.fertility_before == pytest.approx(yoruba.pieces_before / yoruba.words)
+    assert yoruba.characters == sum(not c.isspace() for text in YORUBA for c in text)
     assert other.coverage < yoruba.coverage <= 1
     assert other.used_kept < other.used_before
     same = sum(case.check(text) for text in OTHERS)

@@ -6,22 +6,22 @@ start and stop inside a text. No padding, no piece lost but the last partial blo
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .corpus import writing
-from .errors import ArtifactError, DataError, RecipeError
+from limbeck.anatomy import unknown_id, unlimited
+from limbeck.corpus import writing
+from limbeck.errors import ArtifactError, DataError, RecipeError
+from limbeck.reading import batches_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-BATCH_TEXTS, BATCH_CHARACTERS = 1024, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +84,21 @@ def pack(
         DataError: There is no text.
         ArtifactError: The disk is full, or `path` cannot be written.
     """
-    tokenizer = _plain(tokenizer)
+    tokenizer = unlimited(tokenizer)
     highest = max(begin, end, *tokenizer.get_vocab(with_added_tokens=True).values())
     dtype = "uint16" if highest < 2**16 else "uint32"
-    unknown_id = _unknown_id(tokenizer)
+    missing = unknown_id(tokenizer)
     pieces = count = unknown = 0
     with writing(path):
         _sidecar(path).unlink(missing_ok=True)
         with path.open("wb") as handle:
-            for batch in _batches(texts):
+            for batch in batches_of(texts):
                 encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
                 ids = itertools.chain.from_iterable((*each.ids, end) for each in encodings)
                 stream = np.fromiter(ids, dtype=np.dtype(dtype).newbyteorder("<"))
                 handle.write(stream.data)
                 pieces, count = pieces + len(stream), count + len(batch)
-                unknown += int(np.count_nonzero(stream == unknown_id)) if unknown_id >= 0 else 0
+                unknown += int(np.count_nonzero(stream == missing)) if missing is not None else 0
         if not count:
             raise DataError("no text to pack", where=str(path))
         counts = PackCounts(dtype, pieces, count, unknown, begin, end)
@@ -106,39 +106,6 @@ def pack(
         part.write_text(json.dumps(asdict(counts)), encoding="utf-8")
         part.replace(_sidecar(path))
     return counts
-
-
-def _plain(tokenizer: "Tokenizer") -> "Tokenizer":
-    if tokenizer.truncation is None and tokenizer.padding is None:
-        return tokenizer
-    copy = type(tokenizer).from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
-
-
-def _unknown_id(tokenizer: "Tokenizer") -> int:
-    # tokenizers 0.23 shows `unk_token` on every model but Unigram, which keeps an id in its JSON.
-    model: Any = tokenizer.model
-    if type(model).__name__ == "Unigram":
-        unknown = json.loads(tokenizer.to_str())["model"].get("unk_id")
-    else:
-        token = getattr(model, "unk_token", None)
-        unknown = tokenizer.token_to_id(token) if token else None
-    return -1 if unknown is None else unknown
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if len(batch) == BATCH_TEXTS or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 class Blocks:

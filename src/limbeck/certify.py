@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from limbeck import corpus, vocabulary
+from limbeck import audit, corpus, vocabulary
+from limbeck.anatomy import anatomy, load_tokenizer
 from limbeck.architectures import special_ids
 from limbeck.artifact import write_json
+from limbeck.audit import LanguageReport, VocabularyReport
 from limbeck.checkpoint import load_checkpoint
 from limbeck.checks import Check, run_checks
 from limbeck.companions import copy_companions
@@ -23,9 +25,10 @@ from limbeck.encoder import count_parameters, model_bytes, quiet
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder, read_config, width
 from limbeck.pair import LINES, Side, Texts, read_pair
+from limbeck.piece_map import PieceMap
 from limbeck.student import trim_model
-from limbeck.tokenizer import PieceMap, anatomy, load_tokenizer, trim_tokenizer
-from limbeck.vocabulary import Counts, LanguageReport, VocabularyReport
+from limbeck.tokenizer import trim_tokenizer
+from limbeck.vocabulary import Counts
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +137,9 @@ class Certificate:
             f"{language}: unknown {100 * found.unknown_before:.3f} → "
             f"{100 * found.unknown_after:.3f} %, bytes {100 * found.bytes_before:.3f} → "
             f"{100 * found.bytes_after:.3f} %, pieces a word "
-            f"{found.fertility_before:.3f} → {found.fertility_after:.3f}",
+            f"{found.fertility_before:.3f} → {found.fertility_after:.3f}, a character "
+            f"{found.pieces_before / max(found.characters, 1):.3f} → "
+            f"{found.pieces_after / max(found.characters, 1):.3f}",
             f"{language}: {len(found.lost)} characters lost, {occurrences} times "
             f"({marks} times a combining mark)" + (f": {named}" if named else ""),
         ]
@@ -176,7 +181,7 @@ def trim_and_certify(
     """
     output = Path(output)
     _check_options(output, corpora, held_out_fraction)
-    words = _read_keep(keep)
+    words = vocabulary.read_keep_list(keep) if keep else []
     folder = model_folder(model)
     with tempfile.TemporaryDirectory(prefix="limbeck-") as name, _publishing(output) as partial:
         texts = Path(name)
@@ -237,7 +242,7 @@ def certify(original: Path, trimmed: Path, *, heldout: Mapping[str, Path]) -> Ce
     pair = read_pair(original, trimmed, lines)
     # Before the checks, which compute in float32.
     before, after = _size(pair.old, original), _size(pair.new, trimmed)
-    told = vocabulary.report(
+    told = audit.report(
         load_tokenizer(original),
         load_tokenizer(trimmed),
         piece_map=pair.piece_map,
@@ -312,12 +317,6 @@ def _check_held_out(lines: Mapping[str, list[str]]) -> None:
                 found="one text",
                 expected="at least two different ones",
             )
-
-
-def _read_keep(keep: Path | None) -> list[str]:
-    if keep is None:
-        return []
-    return [text.strip() for text in corpus.read_texts(keep) if text.strip()]
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ArtifactError, DataError, RecipeError
-from .reading import CorpusSource, Line, find_files, read, read_texts
+from limbeck.errors import ArtifactError, DataError, RecipeError
+from limbeck.reading import CorpusSource, Line, find_files, read, read_texts
 
 __all__ = [
     "CorpusCounts", "CorpusSource", "Seen", "find_files", "held_out", "normalise", "prepare",
@@ -102,8 +102,9 @@ def normalise(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """Split raw text into words as label files do: punctuation stands alone.
 
-    Letters, marks and digits stay together, and so do hyphens and apostrophes between them. No
-    measure for scripts written without spaces.
+    Letters, marks, joiners (ZWJ, ZWNJ) and digits stay together, and so do hyphens and apostrophes
+    between them. No measure for scripts written without spaces: a Chinese or Thai clause is one
+    word.
     """
     return [one.group() for one in _word_pattern().finditer(text)]
 
@@ -113,7 +114,8 @@ def _word_pattern() -> re.Pattern[str]:
     marks = "".join(
         chr(code) for code in range(0x300, 0x1E944) if unicodedata.category(chr(code))[0] == "M"
     )
-    return re.compile(rf"\d+(?:[.,]\d+)+|[\w{marks}]+(?:[-'’][\w{marks}]+)*|\S")
+    inside = rf"[\w\u200c\u200d{marks}]+"
+    return re.compile(rf"\d+(?:[.,]\d+)+|{inside}(?:[-'’]{inside})*|\S")
 
 
 @cache

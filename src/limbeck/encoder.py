@@ -303,7 +303,12 @@ def _check_folder(folder: Path) -> None:
             expected="model.safetensors",
             do="convert them once with save_pretrained where you trust them",
         )
-    raise ModelError("the folder holds no weights", where=str(folder), expected="model.safetensors")
+    raise ModelError(
+        "the folder holds no weights",
+        where=str(folder),
+        expected="model.safetensors",
+        do="where the hub has pickled weights only, convert them once and name that folder",
+    )
 
 
 def check_shapes(

@@ -12,7 +12,8 @@ import numpy as np
 
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks import Task
-from limbeck.tasks.tagging import LabelScore, TaggedSentence
+from limbeck.tasks.scores import LabelScore
+from limbeck.tasks.tagging import TaggedSentence
 
 _CHUNK = 128
 

@@ -9,9 +9,10 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 
+from limbeck.anatomy import anatomy, load_tokenizer, unlimited
 from limbeck.checkpoint import load_checkpoint
 from limbeck.encoder import quiet
-from limbeck.tokenizer import PieceMap, anatomy, load_tokenizer
+from limbeck.piece_map import PieceMap
 
 # Bounds on the work, per language; the first held-out texts are taken.
 LINES, STATE_TEXTS = 10_000, 200
@@ -40,12 +41,10 @@ class Side:
         Raises:
             ModelError: It cannot be read.
         """
-        raw, tokenizer = load_tokenizer(folder), load_tokenizer(folder)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        raw = load_tokenizer(folder)
         with quiet():
             auto = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return cls(tokenizer, raw, auto, load_checkpoint(folder).model)
+        return cls(unlimited(raw), raw, auto, load_checkpoint(folder).model)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Give the ids [T] of each text, with what the post-processor adds."""

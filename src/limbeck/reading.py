@@ -4,15 +4,16 @@ import gzip
 import importlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, LimbeckError, RecipeError
+from limbeck.errors import DataError, LimbeckError, RecipeError
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".parquet")
+BATCH_TEXTS, BATCH_CHARACTERS = 2048, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +223,17 @@ def read_texts(path: Path) -> Iterator[str]:
     """
     for _, text in _decoded(path):
         yield text.rstrip("\n")
+
+
+def batches_of(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in batches of `BATCH_TEXTS`, or fewer once they hold `BATCH_CHARACTERS`."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) >= BATCH_TEXTS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

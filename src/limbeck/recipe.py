@@ -351,7 +351,7 @@ class Task(_Section):
         "Longer sentences are read in overlapping windows.",
         unit="pieces",
         reason="99.9 % of tagged sentences fit",
-        gt=8,
+        gt=40,
     )
     evaluations: int = _knob(
         4,
@@ -378,7 +378,11 @@ class Evaluate(_Section):
 class Machine(_Section):
     """How the work is carried out; nothing here changes a result's key."""
 
-    device: str = _knob("auto", "auto, cpu, cuda, cuda:1, mps.", reason="the fastest there is")
+    device: str = _knob(
+        "auto",
+        "auto, cpu, cuda or mps; of several GPUs the first (CUDA_VISIBLE_DEVICES chooses).",
+        reason="the fastest there is",
+    )
     precision: Literal["auto", "fp32", "bf16"] = _knob(
         "auto",
         "auto: bf16 autocast where it has its own units and the architecture bears it.",

@@ -161,8 +161,16 @@ def copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
 
 def _check_kept(kept: np.ndarray, config: PreTrainedConfig) -> np.ndarray:
     kept = np.asarray(kept)
+    if kept.size and int(kept.max()) >= config.vocab_size:
+        raise ModelError(
+            "a kept piece has no row in the model: its tokenizer has more pieces than the model",
+            where="config.json: vocab_size",
+            found=f"id {int(kept.max())}",
+            expected=f"ids below {config.vocab_size}",
+            do="save the model once with resize_token_embeddings(len(tokenizer))",
+        )
     is_ids = kept.ndim == 1 and kept.size > 0 and np.issubdtype(kept.dtype, np.integer)
-    if not is_ids or kept[0] < 0 or kept[-1] >= config.vocab_size or np.any(np.diff(kept) <= 0):
+    if not is_ids or kept[0] < 0 or np.any(np.diff(kept) <= 0):
         raise ModelError(
             "the kept pieces are not ids of this vocabulary",
             where="kept",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.benchmarks import conll, masakhane, uner
-from limbeck.benchmarks.conll import Note, Notes, Reading
+from limbeck.benchmarks.rows import Note, Notes, Reading, add_note
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks import find_task
 from limbeck.tasks.tagging import TaggedSentence
@@ -35,7 +35,7 @@ class Benchmark:
         primary: The metric that its authors report.
         read: Root, language and split to sentences as published.
         hub: Its id on the Hugging Face hub, usable as the root; empty when it is not there.
-        errata: Published tags that are known mistakes, and what they should be.
+        errata: Published tags that its authors read as another, and that other.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Examples:
     Args:
         examples: The sentences.
         labels: The label set in the order of a model's classes.
-        notes: What was mended, mapped or noticed, and how often: the reasons of `conll.RULES`.
+        notes: What was mended, mapped or noticed, and how often: the reasons of `rows.RULES`.
             Nothing else was changed.
         task: The task that the labels are for.
     """
@@ -109,6 +109,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         primary="f1",
         read=conll.read,
         hub="universalner/universal_ner",
+        errata=uner.ERRATA,
     ),
     "conll": Benchmark(
         name="conll",
@@ -335,7 +336,7 @@ def _spelt(
     if tag in kept:
         return tag
     if tag in record.errata:
-        conll.count(notes, f"erratum {tag}", source, line)
+        add_note(notes, f"erratum {tag}", source, line)
         tag = record.errata[tag]
     if tag not in legal:
         raise DataError(
@@ -355,7 +356,7 @@ def _spelt(
             expected="one of " + " ".join(kept),
             do="parts of speech have no label for the rest: ask for all of them",
         )
-    conll.count(notes, f"outside-labels {tag[2:]}", source, line)
+    add_note(notes, f"outside-labels {tag[2:]}", source, line)
     return "O"
 
 
@@ -365,7 +366,7 @@ def _note_loose_insides(
     before = "O"
     for tag, line in zip(tags, lines, strict=True):
         if tag.startswith("I-") and before[2:] != tag[2:]:
-            conll.count(notes, "inside-without-begin", source, line)
+            add_note(notes, "inside-without-begin", source, line)
         before = tag
 
 

@@ -8,6 +8,10 @@ treebank with files `<treebank>-ud-<split>.iob2`. On the hub the configurations 
 ENTITY_TYPES = ("PER", "ORG", "LOC")
 """In the order of the hub dataset's classes."""
 
+ERRATA = {"B-OTH": "O", "I-OTH": "O", "B-O": "O"}
+"""Leftovers of annotation in some files. *Source*: github.com/UniversalNER/uner_code at 66bfd54,
+prepare_data.py, which reads them so."""
+
 # fmt: off
 TREEBANKS = (
     "ceb_gja", "zh_gsd", "zh_gsdsimp", "zh_pud", "hr_set", "da_ddt", "en_ewt", "en_pud", "de_pud",

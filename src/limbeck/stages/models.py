@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from limbeck.errors import DataError
 from limbeck.hub import model_folder
 from limbeck.stages.record import Job
-from limbeck.tasks.tagging import special_pieces
+from limbeck.tasks.windows import special_pieces
 from limbeck.tokenizer import PieceMap
 
 if TYPE_CHECKING:
@@ -67,5 +67,10 @@ def ends_of(tokenizer: Tokenizer) -> tuple[int, int]:
     """Give the pieces that the tokenizer puts before and after a text."""
     special = special_pieces(tokenizer)
     if not special.begin or not special.end:
-        raise DataError("the tokenizer adds no begin and end pieces", found=str(special))
+        raise DataError(
+            "the teacher's tokenizer puts no piece before and after a text",
+            where="teacher.model",
+            found=str(special),
+            do="give its tokenizer.json a TemplateProcessing with begin and end pieces",
+        )
     return special.begin[0], special.end[-1]

@@ -41,7 +41,7 @@ def _run(job: Job) -> Outcome:
         tokenizer,
         min_probability=recipe.vocabulary.min_probability,
         max_pieces=recipe.vocabulary.max_pieces,
-        keep=Path(keep).read_text(encoding="utf-8").split() if keep else (),
+        keep=vocabulary.read_keep_list(Path(keep)) if keep else (),
     )
     kept = np.union1d(kept, special_ids(read_config(folder)))
     piece_map = trim_tokenizer(folder, kept, job.folder / "tokenizer")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.errors import RecipeError
-from limbeck.tasks import tagging
+from limbeck.tasks import scores, tagging
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Task:
 
     Args:
         name: The word for it in a recipe.
-        head: The kind of output layer: "token" gives logits [T, C].
+        head: The kind of output layer, a key of `encoder.HEADS`: "tagging" gives logits [T, C].
         primary: The metric that systems are ranked by.
         encode: Examples, tokenizer and labels to windows.
         decode: Examples, windows, logits and labels to one prediction per example.
@@ -41,7 +41,7 @@ class Task:
     decode: Callable[..., list[Any]]
     statistics: Callable[..., np.ndarray]
     metrics: Callable[[np.ndarray], dict[str, np.ndarray]]
-    per_label: Callable[..., tuple[tagging.LabelScore, ...]]
+    per_label: Callable[..., tuple[scores.LabelScore, ...]]
     check: Callable[..., None]
     agreement: Callable[..., float]
     count_units: Callable[..., int]
@@ -51,29 +51,29 @@ class Task:
 TASKS: dict[str, Task] = {
     "ner": Task(
         name="ner",
-        head="token",
+        head="tagging",
         primary="f1",
         encode=tagging.encode,
         decode=tagging.decode,
-        statistics=tagging.span_statistics,
-        metrics=tagging.span_metrics,
-        per_label=tagging.span_scores,
-        check=tagging.check_spans,
-        agreement=tagging.agreement,
+        statistics=scores.span_statistics,
+        metrics=scores.span_metrics,
+        per_label=scores.span_scores,
+        check=scores.check_spans,
+        agreement=scores.agreement,
         count_units=tagging.count_words,
         expand_labels=tagging.iob2_labels,
     ),
     "pos": Task(
         name="pos",
-        head="token",
+        head="tagging",
         primary="accuracy",
         encode=tagging.encode,
         decode=tagging.decode,
-        statistics=tagging.tag_statistics,
-        metrics=tagging.tag_metrics,
-        per_label=tagging.tag_scores,
-        check=tagging.check_tags,
-        agreement=tagging.agreement,
+        statistics=scores.tag_statistics,
+        metrics=scores.tag_metrics,
+        per_label=scores.tag_scores,
+        check=scores.check_tags,
+        agreement=scores.agreement,
         count_units=tagging.count_words,
         expand_labels=tagging.plain_labels,
     ),

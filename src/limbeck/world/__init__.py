@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import DataError, RecipeError
-from limbeck.world import files, floors, sets
+from limbeck.world import files, floors, questions, sets
+from limbeck.world.chorus import Chorus
 from limbeck.world.floors import Floor
 from limbeck.world.languages import DEFAULT_LANGUAGES, LANGUAGES
 from limbeck.world.lexicon import make_lexicon, make_vocabulary
 from limbeck.world.render import Speaker
+from limbeck.world.words import Voice
 
 __all__ = ["SETS", "SIZES", "Floor", "LanguageFacts", "Size", "World", "facts", "make_world"]
 
@@ -68,12 +70,12 @@ SIZES: dict[str, Size] = {
     ),
     "small": Size(
         scale=1.0,
-        lines=8_000,
+        lines=6_000,
         tagged=(1_000, 200, 400),
         trees=(1_000, 200, 400),
-        pairs=(3_000, 300, 600),
+        pairs=(2_400, 300, 600),
         news=(700, 140, 350),
-        contexts=(1_000, 100, 300),
+        contexts=(600, 60, 200),
     ),
     "base": Size(
         scale=4.0,
@@ -151,9 +153,9 @@ def make_world(
     amount = SIZES[size]
     vocabulary = make_vocabulary(seed, amount.scale)
     speakers = {
-        code: Speaker(make_lexicon(seed, vocabulary, LANGUAGES[code])) for code in codes
+        code: Speaker(Voice(make_lexicon(seed, vocabulary, LANGUAGES[code]))) for code in codes
     }
-    chorus = sets.Chorus(seed, vocabulary, speakers)
+    chorus = Chorus(seed, vocabulary, speakers)
     counts: dict[str, int] = {}
     found: dict[str, dict[str, Floor]] = {}
     for name in SETS:
@@ -223,7 +225,7 @@ def _check(codes: Sequence[str], size: str) -> None:
 
 
 def _facts_of(speaker: Speaker) -> LanguageFacts:
-    language, share = speaker.language, round(speaker.lexicon.cognates, 4)
+    language, share = speaker.language, round(speaker.voice.lexicon.cognates, 4)
     return LanguageFacts(language.code, language.name, language.order, language.script, share)
 
 
@@ -231,11 +233,11 @@ Data = dict[str, dict[str, Any]]
 """Split → language → what there is of a set."""
 
 
-def _draw(chorus: sets.Chorus, name: str, amount: Size, counts: dict[str, int]) -> Data:
+def _draw(chorus: Chorus, name: str, amount: Size, counts: dict[str, int]) -> Data:
     draw: dict[str, tuple[tuple[int, int, int], Callable[[str, int], dict[str, Any]]]] = {
         "nli": (amount.pairs, lambda split, n: sets.pairs(chorus, split, n)),
         "news": (amount.news, lambda split, n: sets.news(chorus, split, n)),
-        "xquad": (amount.contexts, lambda split, n: sets.contexts(chorus, split, n)),
+        "xquad": (amount.contexts, lambda split, n: questions.contexts(chorus, split, n)),
     }
     if name in draw:
         sizes, make = draw[name]
@@ -248,8 +250,8 @@ def _draw(chorus: sets.Chorus, name: str, amount: Size, counts: dict[str, int]) 
     data = {split: make(split, count) for split, count in zip(sets.SPLITS, sizes, strict=True)}
     for split, found in data.items():
         items = next(iter(found.values()))
-        questions = [len(item.questions) for item in items] if name == "xquad" else [1] * len(items)
-        counts[f"{name}/{split}"] = sum(questions)
+        asked = [len(item.questions) for item in items] if name == "xquad" else [1] * len(items)
+        counts[f"{name}/{split}"] = sum(asked)
     return data
 
 

@@ -1,4 +1,4 @@
-"""The published file formats, as the readers of labelled sets and other people's tools know them."""
+"""The published file formats, as readers of labelled sets know them."""
 
 import csv
 import io
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from limbeck.corpus import writing
-from limbeck.world.render import Word, join
-from limbeck.world.sets import Context, NewsItem, TextPair
+from limbeck.world.questions import Context
+from limbeck.world.sets import NewsItem, TextPair
+from limbeck.world.words import Word, join
 
 
 def write(path: Path, text: str) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from limbeck.tasks.tagging import spans
-from limbeck.world.render import Word
-from limbeck.world.sets import Context, NewsItem, TextPair
+from limbeck.tasks.scores import spans
+from limbeck.world.questions import Context
+from limbeck.world.sets import NewsItem, TextPair
+from limbeck.world.words import Word
 
 Answer = TypeVar("Answer", str, tuple[int, str])
 Tree = Sequence[Word]
@@ -61,14 +62,16 @@ def tree_floor(data: Splits, source: Splits) -> Floor:
 
     def score(train: Sequence[Tree], *, words: bool) -> float:
         examples = [
-            (word.form, word.upos, arc) for tree in train for word, arc in zip(tree, _arcs(tree))
+            (word.form, word.upos, arc)
+            for tree in train
+            for word, arc in zip(tree, _arcs(tree), strict=True)
         ]
         by_tag = _lookup(((upos, arc) for _, upos, arc in examples), words)
         by_word = _lookup(((form, arc) for form, _, arc in examples), words)
         known = {form for form, _, _ in examples}
         right = total = 0
         for tree in data["test"]:
-            for word, arc in zip(tree, _arcs(tree)):
+            for word, arc in zip(tree, _arcs(tree), strict=True):
                 told = by_word(word.form) if word.form in known else by_tag(word.upos)
                 right += told == arc
                 total += 1
@@ -142,9 +145,7 @@ def _arcs(tree: Tree) -> list[tuple[int, str]]:
     ]
 
 
-def _lookup(
-    examples: Iterable[tuple[str, Answer]], words: bool
-) -> Callable[[str], Answer]:
+def _lookup(examples: Iterable[tuple[str, Answer]], words: bool) -> Callable[[str], Answer]:
     counts: dict[str, Counter[Answer]] = defaultdict(Counter)
     overall: Counter[Answer] = Counter()
     for word, answer in examples:
@@ -156,8 +157,10 @@ def _lookup(
 
 
 def _accuracy(gold: Sequence[Sequence[str]], told: Sequence[Sequence[str]]) -> float:
-    pairs = [pair for one, other in zip(gold, told, strict=True) for pair in zip(one, other)]
-    return _share(sum(one == other for one, other in pairs), len(pairs))
+    flat_gold = [tag for tags in gold for tag in tags]
+    flat_told = [tag for tags in told for tag in tags]
+    right = sum(one == other for one, other in zip(flat_gold, flat_told, strict=True))
+    return _share(right, len(flat_gold))
 
 
 def _span_f1(gold: Sequence[Sequence[str]], told: Sequence[Sequence[str]]) -> float:

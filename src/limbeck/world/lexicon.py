@@ -76,7 +76,7 @@ FUNCTIONS: dict[str, str] = {
 
 _PER_TOPIC = {"person": 5, "thing": 9, "place": 4, "group": 3, "adjective": 6}
 _PER_FRAME = 2
-_HOMOGRAPHS = 0.2
+_HOMOGRAPHS = 0.4
 _KNOWN_NAMES = 0.7
 _KNOWN_WORDS = 0.85
 
@@ -163,7 +163,7 @@ def make_vocabulary(seed: int, scale: float) -> Vocabulary:
     concepts = [concept for shelf in shelves.values() for concept in shelf.items]
     times = [f"month.{n}" for n in range(12)] + [f"day.{n}" for n in range(7)]
     protos = _protos(rng, [*concepts, *times])
-    antonyms = {}
+    antonyms: dict[str, str] = {}
     for (kind, _), shelf in shelves.items():
         if kind == "adjective":
             for one, other in zip(shelf.items[::2], shelf.items[1::2], strict=True):
@@ -177,7 +177,6 @@ def make_lexicon(seed: int, vocabulary: Vocabulary, language: Language) -> Lexic
     rng = Random(f"lexicon/{seed}/{language.code}")
     forms: dict[str, str] = {}
     taken: dict[str, set[str]] = {}
-    own_words: set[str] = set()
     cognates = 0
     for concept, proto in vocabulary.protos.items():
         kind = concept.partition(".")[0] if "." in concept else "function"
@@ -186,8 +185,7 @@ def make_lexicon(seed: int, vocabulary: Vocabulary, language: Language) -> Lexic
         if rng.random() < language.cognates and form not in used:
             cognates += 1
         else:
-            form = _own_word(rng, kind, forms, used | own_words)
-            own_words.add(form)
+            form = _own_word(rng, concept, forms, used)
         used.add(form)
         forms[concept] = form
     for concept, same in language.merged.items():
@@ -195,28 +193,36 @@ def make_lexicon(seed: int, vocabulary: Vocabulary, language: Language) -> Lexic
     return Lexicon(language, forms, cognates / len(forms))
 
 
-def _own_word(rng: Random, kind: str, forms: Mapping[str, str], used: set[str]) -> str:
-    if kind in ("verb", "adjective") and rng.random() < _HOMOGRAPHS:
-        things = [form for concept, form in forms.items() if concept.startswith("thing")]
-        form = rng.choice(things)
-        if form not in used:
-            return form
-    return _new_word(rng, used, short=kind == "function")
+def _own_word(rng: Random, concept: str, forms: Mapping[str, str], used: set[str]) -> str:
+    form = forms.get(_twin(rng, concept), "")
+    if form and form not in used:
+        return form
+    return _new_word(rng, used, short="." not in concept)
 
 
 def _protos(rng: Random, concepts: Sequence[str]) -> dict[str, str]:
     used: set[str] = set()
     protos = {name: _new_word(rng, used, short=True) for name in FUNCTIONS}
+    twins: set[str] = set()
     for concept in concepts:
-        kind = concept.partition(".")[0]
-        twin = ""
-        if kind == "verb" and rng.random() < _HOMOGRAPHS:
-            # The homograph stands about as high on its shelf, so that both are met.
-            twin = f"thing.{concept.split('.')[2]}.{rng.randrange(4)}"
-        if kind == "adverb" and rng.random() < 2 * _HOMOGRAPHS:
-            twin = f"adjective.shared.{rng.randrange(4)}"
-        protos[concept] = protos.get(twin) or _new_word(rng, used)
+        twin = _twin(rng, concept)
+        if twin in protos and twin not in twins:
+            twins.add(twin)
+            protos[concept] = protos[twin]
+        else:
+            protos[concept] = _new_word(rng, used)
     return protos
+
+
+def _twin(rng: Random, concept: str) -> str:
+    """Gives the concept that is to share its proto-word, if any: a common one."""
+    kind, _, rest = concept.partition(".")
+    place = rng.randrange(4)
+    if kind == "verb" and rng.random() < _HOMOGRAPHS:
+        return f"thing.{rest.split('.')[1]}.{place}"
+    if kind == "adverb" and rng.random() < _HOMOGRAPHS:
+        return f"adjective.shared.{place}"
+    return ""
 
 
 def _names(rng: Random, scale: float, months: Sequence[str]) -> dict[str, Shelf]:
@@ -237,14 +243,13 @@ def _names(rng: Random, scale: float, months: Sequence[str]) -> dict[str, Shelf]
 
 def _new_word(rng: Random, used: set[str], *, short: bool = False, name: bool = False) -> str:
     while True:
-        if short:
-            count = 1
-        else:
-            count = rng.choices((2, 3), (3, 2 if not name else 3))[0]
+        count = 1 if short else rng.choices((2, 3), (1, 1) if name else (3, 2))[0]
         syllables = [rng.choice("ptkbdgmnslrf") + rng.choice("aeiou") for _ in range(count)]
         word = "".join(syllables)
         if short or rng.random() < 0.5:
             word += rng.choice("nrsl")
-        if word not in used:
-            used.add(word)
+        # Final vowels are lost in some languages: no two words differ by them alone.
+        root = word.rstrip("aeiou") if len(word) > 3 else word
+        if word not in used and root not in used:
+            used |= {word, root}
             return word

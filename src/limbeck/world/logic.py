@@ -9,8 +9,9 @@ what one knows is true. The seven families give all three labels with much the s
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from limbeck.world.draw import Author, draw_named
 from limbeck.world.lexicon import FRAMES
-from limbeck.world.meaning import Author, Clause, Thing, draw_named
+from limbeck.world.meaning import Clause, Thing
 
 LABELS = ("entailment", "neutral", "contradiction")
 
@@ -111,7 +112,7 @@ def _with_details(event: Clause, details: frozenset[str]) -> Clause:
 def _claims(author: Author, quantifiers: tuple[str, ...], details: tuple[str, ...]) -> list[Claim]:
     kinds = author.rng.choices(((), ("first",), ("second",)), (4, 3, 1), k=2)
     named = len(quantifiers) == 2
-    claims = []
+    claims: list[Claim] = []
     while len(set(claims)) < 2:
         claims = [
             Claim(
@@ -250,7 +251,11 @@ def _states(author: Author) -> Pair:
     )
     detail = Thing(kind, noun=author.concept(kind), determiner="the")
     premise = Clause(
-        adjective, subject, tense="present", negated=author.chance(0.4), place=draw_named(author, "place")
+        adjective,
+        subject,
+        tense="present",
+        negated=author.chance(0.4),
+        place=draw_named(author, "place"),
     )
     choice = author.rng.randrange(4)
     negated = author.chance(0.5)

@@ -1,0 +1,87 @@
+"""Sentences as published, one tag per word, and the account of what was mended in them."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid"), "test": ("test",)}
+"""What the splits are called in folders and on the hub; the first is limbeck's word."""
+SAMPLES = 3
+"""How many places a note keeps."""
+
+RULES = {
+    "byte-order-mark": "at the start of the file: left out",
+    "carriage-return": "Windows line ends: left out",
+    "blank-line-with-spaces": "a line of spaces or tabs: ends the sentence like an empty one",
+    "irregular-spacing": "stray tabs, doubled spaces, spaces at the ends: one separator",
+    "space-in-word": "a word of several parts in a two-column file: kept as one word",
+    "empty-word": "a tag without a word: left out",
+    "document-start": "-DOCSTART-: left out, ends the sentence",
+    "comment": "a line that starts with #: left out",
+    "word-range": "a multiword token or empty node (1-2, 1.1): left out, its words are kept",
+    "invisible-word": "a word of zero-width or control characters only: kept",
+    "invisible-character": "a word with a zero-width or control character in it: kept",
+    "not-nfc": "a word that is not in Unicode NFC: kept; `encode` reads it in NFC",
+    "empty-sentence": "a row of a hub dataset without words: left out",
+    "erratum": "a published tag that its authors read as another: so do we",
+    "outside-labels": "a word of an entity type that was not asked for: becomes O",
+    "inside-without-begin": "an I- tag that continues nothing: kept, in no span of strict IOB2",
+    "label-unseen": "a label of the set that no word has: named instead of a place",
+}
+"""Every reason that is counted, and what happens; the last four when labels are assigned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How often a rule was used, and the first places, `file:line`, where it was."""
+
+    count: int
+    samples: tuple[str, ...] = ()
+
+
+Notes = dict[str, Note]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A sentence as published: words, tags, and the line of each word in the file."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All sentences of a split as published, where they come from, and what was mended."""
+
+    source: str
+    rows: tuple[Row, ...]
+    notes: Notes
+
+
+def add_note(notes: Notes, reason: str, source: str, line: int) -> None:
+    """Adds one to the reason, and the place if it is among the first."""
+    old = notes.get(reason, Note(0))
+    samples = old.samples
+    if len(samples) < SAMPLES:
+        samples = (*samples, f"{source}:{line}")
+    notes[reason] = Note(old.count + 1, samples)
+
+
+def row_of(fields: Sequence[tuple[str, str, int]]) -> Row:
+    """Makes a row of the word, tag and line of each of its words."""
+    words, tags, lines = zip(*fields, strict=True)
+    return Row(words, tags, lines)
+
+
+def note_words(rows: Sequence[Row], source: str, notes: Notes) -> None:
+    """Notes words that are not in NFC, and those with characters that cannot be seen."""
+    for row in rows:
+        for word, line in zip(row.words, row.lines, strict=True):
+            if not word.isascii() and not unicodedata.is_normalized("NFC", word):
+                add_note(notes, "not-nfc", source, line)
+            if not word.replace(" ", "").isprintable():
+                visible = any(c.isprintable() and c != " " for c in word)
+                reason = "invisible-character" if visible else "invisible-word"
+                add_note(notes, reason, source, line)

@@ -1,0 +1,103 @@
+"""Reads datasets of the hub, or folders laid out like one, that have word and tag columns."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.benchmarks.rows import SPLIT_NAMES, Notes, Reading, add_note, note_words, row_of
+from limbeck.errors import DataError
+
+WORD_COLUMNS = ("tokens", "words")
+TAG_COLUMNS = ("ner_tags", "upos", "pos_tags", "tags", "labels")
+"""Columns that may hold words and tags; the first that is there is read."""
+
+
+def read_table(root: str, language: str, split: str) -> Reading:
+    """Gives the sentences of a dataset with word and tag columns, through `datasets`.
+
+    Args:
+        root: Hub id, or a folder laid out as a hub dataset.
+        language: Configuration of the dataset, or a folder inside `root`.
+        split: "train", "dev" or "test".
+
+    Raises:
+        DataError: the dataset does not load, or has no column of words or of tags.
+    """
+    table = _load_hub(root, language, split)
+    source = f"{root}/{language}/{split}"
+    word_column = _column(table.column_names, WORD_COLUMNS, source)
+    tag_column = _column(table.column_names, TAG_COLUMNS, source)
+    feature = table.features[tag_column]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    notes: Notes = {}
+    rows = []
+    for number, (words, tags) in enumerate(
+        zip(table[word_column], table[tag_column], strict=True), start=1
+    ):
+        words, tags = words or [], tags or []
+        if len(words) != len(tags):
+            raise DataError(
+                "a row needs one tag per word",
+                where=f"{source}:{number}",
+                found=f"{len(tags)} tags for {len(words)} words",
+            )
+        spelt = [names[tag] if names and 0 <= tag < len(names) else str(tag) for tag in tags]
+        kept = [(word, tag, number) for word, tag in zip(words, spelt, strict=True) if word]
+        for _ in range(len(words) - len(kept)):
+            add_note(notes, "empty-word", source, number)
+        if kept:
+            rows.append(row_of(kept))
+        else:
+            add_note(notes, "empty-sentence", source, number)
+    if not rows:
+        raise DataError("there is no sentence in this dataset", where=source)
+    note_words(rows, source, notes)
+    return Reading(source, tuple(rows), notes)
+
+
+def _column(present: Sequence[str], wanted: Sequence[str], source: str) -> str:
+    for name in wanted:
+        if name in present:
+            return name
+    raise DataError(
+        "the dataset lacks a column",
+        where=source,
+        found="the columns " + ", ".join(present),
+        expected="one of " + ", ".join(wanted),
+    )
+
+
+def _load_hub(root: str, language: str, split: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "reading from the hub needs the library datasets",
+            where=f"{root}/{language}/{split}",
+            do="type: pip install 'limbeck[train]'",
+        ) from error
+    local = Path(root) / language
+    path, name = (str(local), None) if local.is_dir() else (root, language)
+    last: Exception | None = None
+    for spelling, revision in _attempts(split, hub=not Path(root).is_dir()):
+        try:
+            return datasets.load_dataset(path, name, split=spelling, revision=revision)
+        except (OSError, ValueError, RuntimeError) as error:
+            last = last or error
+    raise DataError(
+        "neither a folder here nor a dataset that loads",
+        where=f"{root}/{language}/{split}",
+        found=f"{type(last).__name__}: {last}",
+        do="check the path, the configuration's name and the connection",
+    ) from last
+
+
+def _attempts(split: str, *, hub: bool) -> Iterator[tuple[str, str | None]]:
+    """Gives names of the split and revisions to try.
+
+    `datasets` 4 and later do not run loading scripts; the hub keeps a parquet conversion of
+    datasets that have one under its own revision.
+    """
+    for revision in (None, "refs/convert/parquet") if hub else (None,):
+        for spelling in SPLIT_NAMES.get(split, (split,)):
+            yield spelling, revision

@@ -1,0 +1,156 @@
+"""Words and texts as pieces, and long ones as overlapping windows: nothing here knows of labels.
+
+Tasks share these, so a word has the same pieces, and a long text the same windows, in all of them.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from limbeck.anatomy import unlimited
+from limbeck.errors import ModelError, RecipeError
+
+_PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
+_UNKNOWN_PIECES = ("<unk>", "[UNK]", "<|unk|>", "<|UNKNOWN|>", "unk")
+
+
+@dataclass(frozen=True, slots=True)
+class Specials:
+    """The special pieces that the tokenizer puts around a sentence."""
+
+    begin: list[int]
+    end: list[int]
+
+
+def special_pieces(tokenizer: Tokenizer) -> Specials:
+    """Gives the pieces that the tokenizer's own post-processor puts before and after a sentence.
+
+    Raises:
+        ModelError: the tokenizer finds no piece in any Latin letter or digit.
+    """
+    tokenizer = unlimited(tokenizer)
+    for probe in _PROBES:
+        encoding = tokenizer.encode([probe], is_pretokenized=True)
+        mask = encoding.special_tokens_mask
+        if 0 in mask:
+            last = len(mask) - mask[::-1].index(0)
+            return Specials(encoding.ids[: mask.index(0)], encoding.ids[last:])
+    raise ModelError(
+        "the tokenizer finds no piece in any Latin letter or digit",
+        found=f"a vocabulary of {tokenizer.get_vocab_size()} pieces",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WordPieces:
+    """The pieces of a word, at least one; `stands_in` when it is the unknown piece for nothing."""
+
+    pieces: list[int]
+    stands_in: bool
+
+
+def pieces_of_words(words: Iterable[str], tokenizer: Tokenizer) -> dict[str, WordPieces]:
+    """Gives the pieces of every distinct word: words of a sentence do not see each other.
+
+    That holds for every tokenizer that is handed words, so each distinct word is encoded once.
+    Words are read in NFC, as corpora are, each in its word-start form (`▁word`, `Ġword`), also at
+    the start of the sentence: what `add_prefix_space=True` does in Hugging Face's tokenizers.
+
+    Args:
+        words: Any number of times each.
+        tokenizer: Its truncation and padding are ignored.
+    """
+    tokenizer = unlimited(tokenizer)
+    distinct = list(dict.fromkeys(words))
+    prefix, unknown = _word_prefix(tokenizer), _unknown_piece(tokenizer)
+    batch = [[prefix + unicodedata.normalize("NFC", word)] if word else [] for word in distinct]
+    encodings = tokenizer.encode_batch_fast(batch, is_pretokenized=True, add_special_tokens=False)
+    return {
+        word: WordPieces(encoding.ids or [unknown], not encoding.ids)
+        for word, encoding in zip(distinct, encodings, strict=True)
+    }
+
+
+def cut(length: int, *, room: int, stride: int) -> list[range]:
+    """Gives runs of at most `room` positions that cover `range(length)`.
+
+    Neighbouring runs share at least `stride` positions. The last run ends at the end and is as
+    full as the others.
+
+    Args:
+        length: How many pieces the text has.
+        room: How many pieces fit into one window, special pieces not counted.
+        stride: How many pieces neighbours share, as in the Hugging Face tokenizers.
+
+    Raises:
+        RecipeError: `stride` is negative, or leaves no room to move on.
+    """
+    if not 0 <= stride < room:
+        raise RecipeError(
+            "windows must move on",
+            found=f"an overlap of {stride} pieces in windows that hold {room}",
+            expected="0 ≤ stride < room",
+            do="raise max_pieces or lower stride",
+        )
+    if length <= room:
+        return [range(length)]
+    starts = [*range(0, length - room, room - stride), length - room]
+    return [range(start, start + room) for start in starts]
+
+
+def owners(positions: np.ndarray, runs: Sequence[range], *, length: int) -> np.ndarray:
+    """Gives, for each position, the run where it has most context on its poorer side.
+
+    The ends of the text count as unlimited context. Ties go to the earlier run.
+
+    Args:
+        positions: Places in the text, int64 [W].
+        runs: What `cut` gave.
+        length: How many pieces the text has.
+
+    Returns:
+        Index of a run that holds the position, int64 [W].
+    """
+    if len(runs) == 1:
+        return np.zeros(len(positions), dtype=np.int64)
+    starts = np.array([run.start for run in runs])[:, None]
+    stops = np.array([run.stop for run in runs])[:, None]
+    left = np.where(starts == 0, length, positions - starts)
+    right = np.where(stops == length, length, stops - 1 - positions)
+    return np.minimum(left, right).argmax(axis=0)
+
+
+def _word_prefix(tokenizer: Tokenizer) -> str:
+    """Gives what must stand before a lone word to get the pieces it has in running text.
+
+    Nothing for WordPiece and for Metaspace that always prepends; a space for byte-level BPE
+    without `add_prefix_space` and for Gemma's, which would read `lone` as the end of a word.
+    """
+
+    def ids(text: str, *, words: bool) -> list[int]:
+        return tokenizer.encode(
+            [text] if words else text, is_pretokenized=words, add_special_tokens=False
+        ).ids
+
+    for probe in _PROBES:
+        bare, spaced = ids(probe, words=True), ids(" " + probe, words=True)
+        running = ids(f"{probe} {probe}", words=False)
+        if bare != spaced and running == bare + bare:
+            return ""
+        if bare != spaced and running == bare + spaced:
+            return " "
+    return ""
+
+
+def _unknown_piece(tokenizer: Tokenizer) -> int:
+    name = getattr(tokenizer.model, "unk_token", None)
+    for piece in (name, *_UNKNOWN_PIECES):
+        found = tokenizer.token_to_id(piece) if piece else None
+        if found is not None:
+            return int(found)
+    # Byte-level vocabularies know every byte and so have no unknown piece; any piece will do for
+    # a word that has none, as long as training and prediction agree.
+    return min(tokenizer.get_vocab(with_added_tokens=False).values())
