@@ -72,7 +72,7 @@ def test_a_second_run_makes_nothing_and_touches_no_artifact(finished: Finished):
         ("task.epochs=2", ("task", "evaluate")),
         ("task.head=random", ("task", "evaluate")),
         ("task.objective.kind=kd", ("task", "evaluate")),
-        ("task.max_pieces=32", LABELS),
+        ("task.max_pieces=64", LABELS),
         ("teacher.epochs=2", LABELS),
         ("general.steps=21", PHASES),
         ("general.objective.hidden=0.5", PHASES),

@@ -5,6 +5,7 @@ The teacher is a signal: a function from a batch to its states and logits, witho
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,20 @@ def state_terms(
     return terms
 
 
+def _weigh_states(
+    objective: GeneralObjective | TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]
+) -> Callable[..., Terms]:
+    """Give `state_terms` with what an objective and its teacher decide put in."""
+    return partial(
+        state_terms,
+        plan=plan,
+        hidden=objective.hidden,
+        attention=objective.attention,
+        scale=objective.scale,
+        norm=final_norm(teacher),
+    )
+
+
 def general_bistil(
     objective: GeneralObjective, teacher: PreTrainedModel, plan: Sequence[int]
 ) -> TermsOf:
@@ -90,28 +105,21 @@ def general_bistil(
             found="hidden = 0 and attention = 0",
             do="give one of them a weight, or leave phase 1 out with general.steps = 0",
         )
+    weigh = _weigh_states(objective, teacher, plan)
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         maps = objective.attention > 0
         with torch.no_grad():
             target = layer_states(teacher, ids, mask, attention=maps)
-        return state_terms(
-            layer_states(model, ids, mask, attention=maps),
-            target,
-            plan=plan,
-            mask=mask.bool(),
-            hidden=objective.hidden,
-            attention=objective.attention,
-            scale=objective.scale,
-            norm=final_norm(teacher),
-        )
+        return weigh(layer_states(model, ids, mask, attention=maps), target, mask=mask.bool())
 
     return terms
 
 
 def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
     """Phase 2 of S2: soft labels of the tuned teacher, its states and its attention maps."""
+    weigh = _weigh_states(objective, teacher, plan)
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
@@ -122,16 +130,8 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
         soft = soft_cross_entropy(
             found.logits[scored], target.logits[scored], temperature=objective.temperature
         )
-        return {"logits": objective.logits * soft} | state_terms(
-            found.states,
-            target.states,
-            plan=plan,
-            mask=mask.bool(),
-            hidden=objective.hidden,
-            attention=objective.attention,
-            scale=objective.scale,
-            norm=final_norm(teacher),
-        )
+        states = weigh(found.states, target.states, mask=mask.bool())
+        return {"logits": objective.logits * soft} | states
 
     return terms
 

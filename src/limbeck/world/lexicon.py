@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from limbeck.world.languages import LANGUAGES, Language
+from limbeck.world.languages import LANGUAGES, Language, spell
 
 TOPICS = (
     "business",
@@ -173,7 +173,7 @@ def make_vocabulary(seed: int, scale: float) -> Vocabulary:
 
 
 def make_lexicon(seed: int, vocabulary: Vocabulary, language: Language) -> Lexicon:
-    """Gives the words of a language; no two concepts of one class share a word."""
+    """Gives the words of a language; no two concepts of one class are spelt the same."""
     rng = Random(f"lexicon/{seed}/{language.code}")
     forms: dict[str, str] = {}
     taken: dict[str, set[str]] = {}
@@ -182,11 +182,13 @@ def make_lexicon(seed: int, vocabulary: Vocabulary, language: Language) -> Lexic
         kind = concept.partition(".")[0] if "." in concept else "function"
         used = taken.setdefault(kind, set())
         form = language.changed(proto)
-        if rng.random() < language.cognates and form not in used:
+        if rng.random() < language.cognates and spell(form, language.script) not in used:
             cognates += 1
         else:
             form = _own_word(rng, concept, forms, used)
-        used.add(form)
+            while spell(form, language.script) in used - {form}:
+                form = _own_word(rng, concept, forms, used)
+        used |= {form, spell(form, language.script)}
         forms[concept] = form
     for concept, same in language.merged.items():
         forms[concept] = forms[same]

@@ -3,7 +3,8 @@
 A pair says *entailment* when the hypothesis holds wherever the premise does, *contradiction* when
 it holds nowhere the premise does, else *neutral*. Three conventions: a kind that is named is not
 empty ("every old smith rests" is only said where there is an old smith), "or" may be both, and
-what one knows is true. The seven families give all three labels with much the same words.
+what one knows, or does not know, is true. The seven families give all three labels with much the
+same words.
 """
 
 from collections.abc import Callable
