@@ -121,7 +121,8 @@ results/tagging --recipes …`; every row is the shipped recipe of that name wit
 
 Labels are English only; the target's labels are read once, for the score. Models are selected on
 English dev data. Scores are percent with a bootstrap 95 % interval over test sentences; *kept* is
-the student's score over its full teacher's. *ms*: median latency of one sentence of 32 pieces in
+the student's score over its full teacher's, *loyal* the share of words (percent) that both answer
+alike. *ms*: median latency of one sentence of 32 pieces in
 torch, batch 1, while other work shared the cores: compare within a table, roughly.
 What the tables say stands in [README.md](README.md).
 """
@@ -139,7 +140,7 @@ def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
         lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]
         head = ["system", "parameters", "ms"]
         for place in places:
-            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept"]
+            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal"]
         lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         for row in rows:
             cells = [
@@ -152,7 +153,9 @@ def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
                 low, high = one["interval"]
                 cells.append(f"{100 * one['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
                 kept = one.get("retention")
-                cells.append(f"{100 * kept:.1f} %" if kept is not None else "")
+                cells.append(
+                    f"{100 * kept:.1f} %, {100 * one['loyalty']:.1f}" if kept is not None else ""
+                )
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
