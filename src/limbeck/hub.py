@@ -100,13 +100,6 @@ def width(config: dict[str, Any]) -> int:
     raise ModelError("config.json states no width", found=", ".join(sorted(config)))
 
 
-def special_ids(config: dict[str, Any]) -> list[int]:
-    """Give the ids of the pieces that a config.json names (pad, bos, …), ascending, each once."""
-    named = [value for name, value in config.items() if name.endswith("_token_id")]
-    flat = [one for value in named for one in (value if isinstance(value, list) else [value])]
-    return sorted({one for one in flat if isinstance(one, int) and one >= 0})
-
-
 def content_hashes(folder: Path) -> dict[str, str]:
     """Give the SHA-256 of each file that decides what a model computes."""
     return {

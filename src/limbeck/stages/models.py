@@ -1,4 +1,4 @@
-"""What several stages do with models: load trimmed teachers, save folders, keep histories."""
+"""What several stages do with models: load trimmed teachers, tune, save, keep histories."""
 
 import json
 import shutil
@@ -9,7 +9,10 @@ from tokenizers import Tokenizer
 
 from limbeck.errors import DataError
 from limbeck.hub import model_folder
+from limbeck.recipe import Task, Teacher
+from limbeck.stages.labels import Labelled
 from limbeck.stages.record import Job
+from limbeck.tasks import TASKS
 from limbeck.tasks.windows import special_pieces
 from limbeck.tokenizer import PieceMap
 
@@ -28,6 +31,47 @@ def save_model(model: "PreTrainedModel", folder: Path, *, tokenizer_from: Path) 
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         if (tokenizer_from / name).exists():
             shutil.copyfile(tokenizer_from / name, folder / name)
+
+
+def tune_model(
+    job: Job,
+    model: "PreTrainedModel",
+    tokenizer: Tokenizer,
+    *,
+    data: Labelled,
+    pace: Teacher | Task,
+    **distillation: Any,
+) -> list[dict[str, float]]:
+    """Tune a task model in place on the recipe's labels.
+
+    Args:
+        data: The source's labels.
+        pace: The recipe's section that says how long and how fast.
+        distillation: What `finetune.tune` takes beside: `terms`, `mix`, `text_share`, `name`.
+
+    Returns:
+        The history, as `training.fit` gives it.
+    """
+    from limbeck.finetune import tune
+
+    recipe = job.recipe
+    return tune(
+        model,
+        tokenizer,
+        task=TASKS[recipe.task.kind],
+        train=data.train,
+        dev=data.dev,
+        labels=data.labels,
+        epochs=pace.epochs,
+        batch_sentences=pace.batch_sentences,
+        learning_rate=pace.learning_rate,
+        max_pieces=recipe.task.max_pieces,
+        evaluations=recipe.task.evaluations,
+        seed=recipe.seed,
+        work=job.work,
+        machine=recipe.machine,
+        **distillation,
+    )
 
 
 def keep_history(job: Job, history: list[dict[str, float]]) -> dict[str, Any]:

@@ -10,7 +10,13 @@ from limbeck.corpus import read_texts, words_of
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
-from limbeck.stages.models import Attention, keep_history, save_model, trimmed_tuned_teacher
+from limbeck.stages.models import (
+    Attention,
+    keep_history,
+    save_model,
+    trimmed_tuned_teacher,
+    tune_model,
+)
 from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
 from limbeck.tasks import TASKS
 from limbeck.tasks.tagging import TaggedSentence
@@ -37,7 +43,7 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 def _run(job: Job) -> Outcome:
     from limbeck.distil import TASK_OBJECTIVES, TermsOf
     from limbeck.encoder import load_encoder
-    from limbeck.finetune import label_terms, tune
+    from limbeck.finetune import label_terms
     from limbeck.student import copy_head
     from limbeck.training import choose_device
 
@@ -60,21 +66,12 @@ def _run(job: Job) -> Outcome:
         terms = TASK_OBJECTIVES[objective.kind](objective, teacher, layer_plan_of(recipe))
         if recipe.task.head == "teacher":
             copy_head(teacher, student)
-    history = tune(
+    history = tune_model(
+        job,
         student,
         tokenizer,
-        task=TASKS[recipe.task.kind],
-        train=data.train,
-        dev=data.dev,
-        labels=data.labels,
-        epochs=recipe.task.epochs,
-        batch_sentences=recipe.task.batch_sentences,
-        learning_rate=recipe.task.learning_rate,
-        max_pieces=recipe.task.max_pieces,
-        evaluations=recipe.task.evaluations,
-        seed=recipe.seed,
-        work=job.work,
-        machine=recipe.machine,
+        data=data,
+        pace=recipe.task,
         terms=terms,
         mix=_text_mix(job, tokenizer, student.config.pad_token_id or 0),
         text_share=objective.text,

@@ -5,9 +5,8 @@ from typing import Any
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
-from limbeck.stages.models import keep_history, save_model
+from limbeck.stages.models import keep_history, save_model, tune_model
 from limbeck.stages.record import Job, Outcome, Stage
-from limbeck.tasks import TASKS
 from limbeck.tokenizer import load_tokenizer
 
 
@@ -29,7 +28,6 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 
 def _run(job: Job) -> Outcome:
     from limbeck.encoder import load_encoder
-    from limbeck.finetune import tune
 
     recipe, folder = job.recipe, model_folder(job.recipe.teacher.model)
     data = read_labelled(recipe)
@@ -41,22 +39,8 @@ def _run(job: Job) -> Outcome:
         allow_remote_code=recipe.teacher.allow_remote_code,
         seed=recipe.seed,
     )
-    history = tune(
-        model,
-        load_tokenizer(folder),
-        task=TASKS[recipe.task.kind],
-        train=data.train,
-        dev=data.dev,
-        labels=data.labels,
-        epochs=recipe.teacher.epochs,
-        batch_sentences=recipe.teacher.batch_sentences,
-        learning_rate=recipe.teacher.learning_rate,
-        max_pieces=recipe.task.max_pieces,
-        evaluations=recipe.task.evaluations,
-        seed=recipe.seed,
-        work=job.work,
-        machine=recipe.machine,
-        name="teacher",
+    history = tune_model(
+        job, model, load_tokenizer(folder), data=data, pace=recipe.teacher, name="teacher"
     )
     save_model(model, job.folder / "model", tokenizer_from=folder)
     counts = {

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from limbeck import vocabulary
 from limbeck.artifact import file_hash
 from limbeck.blocks import pack
 from limbeck.corpus import read_texts
-from limbeck.hub import content_hashes, model_folder, read_config, special_ids, width
+from limbeck.hub import content_hashes, model_folder, read_config, width
 from limbeck.recipe import Recipe
 from limbeck.stages.models import ends_of
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
@@ -43,7 +41,6 @@ def _run(job: Job) -> Outcome:
         max_pieces=recipe.vocabulary.max_pieces,
         keep=vocabulary.read_keep_list(Path(keep)) if keep else (),
     )
-    kept = np.union1d(kept, special_ids(read_config(folder)))
     piece_map = trim_tokenizer(folder, kept, job.folder / "tokenizer")
     piece_map.save(job.folder / "pieces.npz")
     trimmed = load_tokenizer(job.folder / "tokenizer")
