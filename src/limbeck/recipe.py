@@ -386,12 +386,12 @@ class Machine(_Section):
     precision: Literal["auto", "fp32", "bf16"] = _knob(
         "auto",
         "auto: bf16 autocast where it has its own units and the architecture bears it.",
-        reason="bf16 is up to 10x faster with AMX and 300x slower on a CPU without",
+        reason="bf16 is up to 10x faster with AMX and 100x slower on a CPU without (results/machine.md)",
     )
     compile: Literal["auto", "yes", "no"] = _knob(
         "auto",
         "torch.compile; auto: on an accelerator or with AMX, for runs of 1,000 steps and more.",
-        reason="without AMX it gains 10-15 % and costs a minute (benchmarks/step.py)",
+        reason="without AMX it gains 6-12 % and costs half a minute (results/machine.md)",
     )
     checkpoint_seconds: float = _knob(
         60.0, "A killed run loses at most about so much.", unit="seconds", reason="cheap", gt=0

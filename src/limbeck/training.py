@@ -105,7 +105,7 @@ def choose_device(wanted: str) -> torch.device:
 def choose_precision(wanted: str, device: torch.device, config: PretrainedConfig) -> Precision:
     """Decide on bf16 autocast: only where the machine has units for it and the model bears it.
 
-    A CPU without AMX emulates bf16 products hundreds of times slower (benchmarks/step.py).
+    A CPU without AMX emulates bf16 products a hundred times slower (results/machine.md).
     """
     if architecture_of(config).needs_float32:
         return Precision(False, f"fp32: {config.model_type} gives NaN below it")
