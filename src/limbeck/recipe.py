@@ -386,7 +386,7 @@ class Machine(_Section):
     precision: Literal["auto", "fp32", "bf16"] = _knob(
         "auto",
         "auto: bf16 autocast where it has its own units and the architecture bears it.",
-        reason="bf16 is up to 10x faster with AMX and 100x slower on a CPU without (results/machine.md)",
+        reason="bf16: up to 10x faster with AMX, 100x slower on a CPU without (results/machine.md)",
     )
     compile: Literal["auto", "yes", "no"] = _knob(
         "auto",
