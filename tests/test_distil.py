@@ -29,7 +29,7 @@ from limbeck.encoder import LayerStates, final_norm, layer_states
 from limbeck.errors import RecipeError
 from limbeck.finetune import exact_share
 from limbeck.losses import Scale
-from limbeck.recipe import General, GeneralObjective, Machine, TaskObjective
+from limbeck.sections import General, GeneralObjective, Machine, TaskObjective
 from limbeck.training import Batch
 from test_encoder import DEPTH, PIECES, tiny_batch, tiny_model
 

@@ -23,7 +23,7 @@ from limbeck.finetune import (
     tune,
     window_batches,
 )
-from limbeck.recipe import Machine
+from limbeck.sections import Machine
 from limbeck.tasks import TASKS
 from limbeck.tasks.tagging import TaggedSentence, Window
 from limbeck.training import Batch

@@ -15,7 +15,7 @@ ROOT = Path(limbeck.__file__).parent
 # A package stands here once, for all of its modules.
 FLOORS: dict[int, tuple[str, ...]] = {
     # ground
-    0: ("__init__", "errors", "recipe", "artifact", "plan"),
+    0: ("__init__", "errors", "sections", "recipe", "artifact", "plan"),
     # text: numpy, tokenizers, datasets
     1: (
         "hub",

@@ -14,10 +14,10 @@ from limbeck.recipe import (
     check_recipe,
     explain,
     fields,
-    is_name,
     read_recipe,
     shipped_recipes,
 )
+from limbeck.sections import is_name
 
 MINIMAL: dict[str, Any] = {
     "name": "r",

@@ -25,7 +25,7 @@ from limbeck import training
 from limbeck.encoder import base_encoder, layer_states
 from limbeck.errors import LimbeckError
 from limbeck.losses import gold_cross_entropy
-from limbeck.recipe import Machine
+from limbeck.sections import Machine
 from limbeck.training import (
     Batch,
     Budget,

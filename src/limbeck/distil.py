@@ -25,7 +25,7 @@ from limbeck.losses import (
     soft_cross_entropy,
     soft_kl,
 )
-from limbeck.recipe import General, GeneralObjective, Machine, TaskObjective
+from limbeck.sections import General, GeneralObjective, Machine, TaskObjective
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
 
 TermsOf = Callable[[PreTrainedModel, Batch], Terms]

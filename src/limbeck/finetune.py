@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from limbeck.errors import DataError
 from limbeck.evaluate import score
 from limbeck.losses import gold_cross_entropy
-from limbeck.recipe import Machine
+from limbeck.sections import Machine
 from limbeck.tasks import Task
 from limbeck.tasks.tagging import TaggedSentence, Window
 from limbeck.training import Batch, Budget, Terms, choose_device, fit

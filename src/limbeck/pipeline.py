@@ -13,7 +13,8 @@ from typing import Any
 from limbeck.artifact import Artifact, Manifest, Store, disk_errors, key, write_json
 from limbeck.errors import RecipeError
 from limbeck.hub import model_folder
-from limbeck.recipe import Recipe, is_name
+from limbeck.recipe import Recipe
+from limbeck.sections import is_name
 from limbeck.stages import STAGES, Job, Stage, layer_plan_of
 from limbeck.stages.labels import read_labelled, read_split
 from limbeck.stages.record import languages_of

@@ -33,7 +33,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from limbeck.architectures import architecture_of
 from limbeck.encoder import base_encoder, quiet
 from limbeck.errors import LimbeckError
-from limbeck.recipe import Machine
+from limbeck.sections import Machine
 
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from limbeck.errors import DataError
 from limbeck.hub import model_folder
-from limbeck.recipe import Task, Teacher
+from limbeck.sections import Task, Teacher
 from limbeck.stages.labels import Labelled
 from limbeck.stages.record import Job
 from limbeck.tasks import TASKS

@@ -1,0 +1,389 @@
+"""The sections of recipes: each field with its meaning, its unit, its default and the reason.
+
+`recipe` puts them together, reads them and explains them.
+"""
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+def knob(default: Any, text: str, *, unit: str = "", reason: str = "", **bounds: Any) -> Any:
+    """Give a pydantic field that carries its unit and the reason of its default."""
+    extra: Any = {"unit": unit, "reason": reason}
+    return Field(default, description=text, json_schema_extra=extra, **bounds)
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=_NAME)]
+"""A word that may stand in the name of a file."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name a run or a language, and so stand in the name of a file."""
+    return re.fullmatch(_NAME, text) is not None
+
+
+class Section(BaseModel):
+    """One table of a recipe: unknown keys are refused, and no value is bent into another kind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would bend: "5" or true for a number, 1 for true."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        wanted = set(get_args(annotation) or (annotation,)) - {type(None)}
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        is_scalar = isinstance(value, bool | str | int | float) and wanted
+        is_bent = isinstance(value, str) or isinstance(value, bool) != (bool in wanted)
+        if is_scalar and wanted <= words.keys() and is_bent:
+            expected = " or ".join(words[one] for one in words if one in wanted)
+            raise PydanticCustomError("kind", "Input should be {expected}", {"expected": expected})
+        return value
+
+
+class Languages(Section):
+    """The pair: one language with labels, one or several without."""
+
+    source: Name = knob(..., "The language whose labels are used, as named in `corpus`.")
+    targets: list[Name] = knob(
+        ..., "The languages served zero-shot; their labels are only read to score.", min_length=1
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        twice = [one for one in value if value.count(one) > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' is named twice; leave one of the two out")
+        return value
+
+
+class Teacher(Section):
+    """The multilingual encoder, and how it is tuned on the task."""
+
+    model: str = knob(..., "A hub id or a folder with config, safetensors and tokenizer.json.")
+    allow_remote_code: bool = knob(
+        False,
+        "Accept a folder whose config names code of its own; transformers' class is used instead.",
+        reason="code from a model folder can do anything, so it is never run",
+    )
+    epochs: float = knob(
+        2.0,
+        "Times that the task's labels are gone through.",
+        unit="passes",
+        reason="enough for 12,544 sentences; S2 tunes 3-10 on less",
+        gt=0,
+    )
+    learning_rate: float = knob(
+        3e-4,
+        "Peak rate of AdamW, linear decay.",
+        reason="right for encoders of a few million parameters; use 2e-5 to 5e-5 from 100 M on",
+        gt=0,
+    )
+    batch_sentences: int = knob(
+        32, "Sentences (windows) a step.", unit="sentences", reason="S2: 8 to 32", gt=0
+    )
+
+
+class CorpusText(Section):
+    """Where one language's unlabelled text lies."""
+
+    path: str | None = knob(None, "A file or glob: .txt, .jsonl, .parquet, each may be .gz.")
+    hub: str | None = knob(None, "A hub data set, or a folder laid out like one; streamed.")
+    name: str | None = knob(None, "The hub data set's configuration.")
+    split: str = knob("train", "The hub data set's split.", reason="the usual name")
+    column: str = knob("text", "The column that holds the text.", reason="the usual name")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "CorpusText":
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either `path` or `hub`")
+        return self
+
+
+class Filters(Section):
+    """What is not worth learning from; each dropped text is counted under its reason."""
+
+    min_characters: int = knob(
+        10,
+        "Shorter texts are dropped.",
+        unit="characters",
+        reason="shorter lines are headings, numbers and debris",
+        ge=0,
+    )
+    scripts: dict[str, str] = knob(
+        {},
+        "Language to ISO 15924 code: texts mostly in another script are dropped.",
+        reason="real corpora mix scripts, so only where asked",
+    )
+    held_out: float = knob(
+        0.01,
+        "Share of texts never trained on, by hash of the text.",
+        reason="enough for a held-out loss, too little to be missed",
+        gt=0,
+        lt=0.5,
+    )
+
+
+class Corpus(BaseModel):
+    """Unlabelled text: one entry a language (`yor = "yor.txt"`), and `filter`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, CorpusText] = Field(init=False)
+    filter: Filters = knob(Filters(), "What is dropped, and what is held out.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            one: {"path": place} if isinstance(place, str) and one != "filter" else place
+            for one, place in value.items()
+        }
+
+    @property
+    def texts(self) -> dict[str, CorpusText]:
+        """Language to the place of its text, in the recipe's order."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Vocabulary(Section):
+    """Which pieces are kept: the likely ones in any of the corpora's languages."""
+
+    min_probability: float = knob(
+        1e-6,
+        "A piece is kept if its unigram probability reaches this in some language.",
+        reason="S2 section 3",
+        ge=0,
+        lt=1,
+    )
+    max_pieces: int | None = knob(
+        None, "At most so many pieces, the likeliest first.", unit="pieces", gt=0
+    )
+    keep: str | None = knob(
+        None, "A file of words (one a line) whose pieces and characters are kept whatever happens."
+    )
+
+
+PlanName = Literal["every", "bottom", "top", "spread"]
+
+
+class Student(Section):
+    """The student's depth and where its weights come from."""
+
+    size: Literal["tiny", "small", "base"] = knob(
+        "base",
+        "One dial: base is half of the teacher's layers, small a quarter, tiny an eighth.",
+        reason="half the layers cost nothing measurable at our scale (results/tagging.md)",
+    )
+    layers: int | None = knob(None, "Layers; overrides `size`.", unit="layers", gt=0)
+    plan: PlanName | list[int] = knob(
+        "every",
+        "Which teacher layer (from 1) each student layer copies, by rule or by number.",
+        reason="S2: every r-th layer, the last included",
+    )
+    init: Literal["teacher", "random"] = knob(
+        "teacher",
+        "Copy the teacher's weights, or draw them.",
+        reason="copying matters more than the loss (The Privileged Students, 2024)",
+    )
+
+
+class GeneralObjective(Section):
+    """What phase 1 minimises."""
+
+    kind: Literal["bistil"] = knob("bistil", "S2: hidden states and attention maps.", reason="S2")
+    hidden: float = knob(1.0, "Weight of the hidden states' term.", reason="S2", ge=0)
+    attention: float = knob(
+        0.0,
+        "Weight of the attention maps' term; S2: 1.",
+        reason="the states alone keep the score (results/tagging.md); maps not ablated yet",
+        ge=0,
+    )
+    scale: Literal["relative", "plain"] = knob(
+        "relative",
+        "Divide each layer's error by the teacher's mean square (relative), or not (plain, as S2).",
+        reason="plain MSE is ruled by the layers with the largest states; not ablated yet",
+    )
+    masking: float = knob(
+        0.0,
+        "Share of pieces masked 80/10/10 before both models read them.",
+        reason="the task never sees masks; S2 masks 0.15; not ablated yet",
+        ge=0,
+        lt=1,
+    )
+
+
+class General(Section):
+    """Phase 1: general distillation on unlabelled text of every language of the recipe."""
+
+    objective: GeneralObjective = knob(GeneralObjective(), "What is minimised.")
+    steps: int = knob(
+        800,
+        "Optimiser steps; 0 leaves phase 1 out.",
+        unit="steps",
+        reason="minutes on two cores; S2 takes 200,000",
+        ge=0,
+    )
+    batch_pieces: int = knob(
+        1024,
+        "Pieces a step.",
+        unit="pieces",
+        reason="at a fixed number of pieces, more and smaller steps win; S2 takes 8 x 256",
+        gt=0,
+    )
+    block_pieces: int = knob(
+        128, "Pieces a packed block.", unit="pieces", reason="sentences are shorter", gt=8
+    )
+    learning_rate: float = knob(
+        1e-3,
+        "Peak rate of AdamW, linear decay.",
+        reason="right for widths below 384; S2 takes 1e-4 at 768",
+        gt=0,
+    )
+    warmup: float = knob(0.05, "Share of the steps that warm up.", reason="usual", ge=0, lt=1)
+
+
+class BenchmarkChoice(Section):
+    """Which labelled data, and which of its splits are read for what."""
+
+    name: str = knob(..., "A name from `limbeck explain benchmarks`.")
+    root: str = knob(..., "A folder laid out as published, or a hub id.")
+    train_split: str = knob("train", "Split of the source language tuned on.", reason="usual")
+    dev_split: str = knob(
+        "dev",
+        "Split of the source language that selects models; empty: a tenth of train, by hash.",
+        reason="usual",
+    )
+    labels: list[str] | None = knob(
+        None, "Entity types kept; the others are read as O, in source and targets alike."
+    )
+
+
+class TaskObjective(Section):
+    """What phase 2 minimises."""
+
+    kind: Literal["bistil", "kd", "labels"] = knob(
+        "bistil",
+        "bistil: soft labels + states + maps. kd (S1): KL and gold. labels: no teacher.",
+        reason="S2",
+    )
+    temperature: float = knob(2.0, "Softens both models' logits.", reason="S1 and S2", gt=0)
+    logits: float = knob(1.0, "Weight of the teacher's soft labels.", reason="S2", ge=0)
+    gold: float = knob(1.0, "kd only: weight of the gold labels.", reason="S1", ge=0)
+    hidden: float = knob(1.0, "bistil only: weight of the states' term.", reason="S2", ge=0)
+    attention: float = knob(
+        0.0, "bistil only: weight of the maps' term; S2: 1.", reason="as in `general`", ge=0
+    )
+    scale: Literal["relative", "plain"] = knob(
+        "relative", "As in `general.objective`.", reason="as there"
+    )
+    text: float = knob(
+        0.0,
+        "Share of the steps on unlabelled text of the targets, which the tuned teacher labels.",
+        reason="0 is S2",
+        ge=0,
+        lt=1,
+    )
+
+
+class Tuning(Section):
+    """Which of the student's parameters phase 2 may move."""
+
+    kind: Literal["full"] = knob("full", "full: all of them.", reason="the papers' baseline")
+
+
+TaskKind = Literal["ner", "pos"]
+
+
+class Task(Section):
+    """Phase 2: the task, learned from the source language's labels and the tuned teacher."""
+
+    kind: TaskKind = knob(..., "The task.")
+    benchmark: BenchmarkChoice = knob(..., "The labelled data.")
+    train_language: str | None = knob(
+        None, "Language of the labels; the source language if not given."
+    )
+    objective: TaskObjective = knob(TaskObjective(), "What is minimised.")
+    tuning: Tuning = knob(Tuning(), "Which parameters move.")
+    head: Literal["teacher", "random"] = knob(
+        "teacher",
+        "Start the task head from the tuned teacher's, or at random as S2.",
+        reason="the states already match the teacher's; S2 draws it; not ablated yet",
+    )
+    epochs: float = knob(
+        2.0,
+        "Times that the labels are gone through.",
+        unit="passes",
+        reason="as the teacher's",
+        gt=0,
+    )
+    learning_rate: float = knob(
+        3e-4, "Peak rate of AdamW, linear decay.", reason="as the teacher's", gt=0
+    )
+    batch_sentences: int = knob(
+        32, "Sentences (windows) a step.", unit="sentences", reason="as the teacher's", gt=0
+    )
+    max_pieces: int = knob(
+        128,
+        "Longer sentences are read in overlapping windows.",
+        unit="pieces",
+        reason="99.9 % of tagged sentences fit",
+        gt=40,
+    )
+    evaluations: int = knob(
+        4,
+        "How often the source's dev set is scored to select the model.",
+        unit="times",
+        reason="twice an epoch",
+        gt=0,
+    )
+
+
+class Evaluate(Section):
+    """What is scored at the end: teacher and student, on the source and every target."""
+
+    splits: list[str] = knob(["test"], "Splits that are scored.", reason="usual", min_length=1)
+    resamples: int = knob(
+        1000,
+        "Bootstrap resamples of an interval.",
+        unit="samples",
+        reason="two digits of a 95 % interval",
+        gt=0,
+    )
+
+
+class Machine(Section):
+    """How the work is carried out; nothing here changes a result's key."""
+
+    device: str = knob(
+        "auto",
+        "auto, cpu, cuda or mps; of several GPUs the first (CUDA_VISIBLE_DEVICES chooses).",
+        reason="the fastest there is",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = knob(
+        "auto",
+        "auto: bf16 autocast where it has its own units and the architecture bears it.",
+        reason="bf16: up to 10x faster with AMX, 100x slower on a CPU without (results/machine.md)",
+    )
+    compile: Literal["auto", "yes", "no"] = knob(
+        "auto",
+        "torch.compile; auto: on an accelerator or with AMX, for runs of 1,000 steps and more.",
+        reason="without AMX it gains 6-12 % and costs half a minute (results/machine.md)",
+    )
+    checkpoint_seconds: float = knob(
+        60.0, "A killed run loses at most about so much.", unit="seconds", reason="cheap", gt=0
+    )
