@@ -28,13 +28,13 @@ VARIANTS: dict[str, list[str]] = {
     "phase 1 only": ["task.objective.kind=labels"],
     "phase 2 only": ["general.steps=0"],
     "random init, same budget": ["student.init=random"],
-    "both phases, 2 layers": ["student.size=small"],
-    "both phases, 1 layer": ["student.size=tiny"],
-    "both phases, 2 layers, text 0.5": ["student.size=small", "task.objective.text=0.5"],
-    "both phases, 1 layer, text 0.5": ["student.size=tiny", "task.objective.text=0.5"],
-    "both phases, text 0.5": ["task.objective.text=0.5"],
-    "both phases, logits 4": ["task.objective.logits=4.0"],
+    "both phases, gold": ["task.objective.gold=1.0"],
     "both phases, kd": ["task.objective.kind=kd"],
+    "both phases, text 0.5": ["task.objective.text=0.5"],
+    "both phases, kd, text 0.5": ["task.objective.kind=kd", "task.objective.text=0.5"],
+    "both phases, 2 layers": ["student.size=small"],
+    "phase 1 only, 2 layers": ["student.size=small", "task.objective.kind=labels"],
+    "both phases, 1 layer": ["student.size=tiny"],
 }
 """Row of the table to what it changes in the shipped recipe."""
 

@@ -118,7 +118,10 @@ def general_bistil(
 
 
 def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
-    """Phase 2 of S2: soft labels of the tuned teacher, its states and its attention maps."""
+    """Phase 2 of S2: soft labels of the tuned teacher, its states and its attention maps.
+
+    Gold labels come in where `objective.gold` asks for them.
+    """
     weigh = _weigh_states(objective, teacher, plan)
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
@@ -130,14 +133,19 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
         soft = soft_cross_entropy(
             found.logits[scored], target.logits[scored], temperature=objective.temperature
         )
-        states = weigh(found.states, target.states, mask=mask.bool())
-        return {"logits": objective.logits * soft} | states
+        told = {"logits": objective.logits * soft}
+        if objective.gold:
+            known = batch["labels"] >= 0
+            gold = gold_cross_entropy(found.logits[known], batch["labels"][known])
+            told["gold"] = objective.gold * gold
+        return told | weigh(found.states, target.states, mask=mask.bool())
 
     return terms
 
 
 def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
     """S1's fine-tuning distillation: softened KL to the teacher, and the gold labels."""
+    weight = 1.0 if objective.gold is None else objective.gold
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
@@ -147,7 +155,7 @@ def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[i
         known = batch["labels"] >= 0
         kl = soft_kl(logits[scored], answers[scored], temperature=objective.temperature)
         gold = gold_cross_entropy(logits[known], batch["labels"][known])
-        return {"logits": objective.logits * kl, "gold": objective.gold * gold}
+        return {"logits": objective.logits * kl, "gold": weight * gold}
 
     return terms
 

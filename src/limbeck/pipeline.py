@@ -63,6 +63,7 @@ class Run:
             "artifacts": {name: str(one.folder) for name, one in self.artifacts.items()},
             "scores": told["scores"],
             "student_against_teacher": told["student_against_teacher"],
+            "fidelity": told["fidelity"],
             "size": told["size"],
             "seconds": {name: one.manifest.seconds for name, one in self.artifacts.items()},
         }

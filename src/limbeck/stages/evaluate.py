@@ -1,11 +1,14 @@
 """Stage evaluate: teacher and student on the source and every target, with intervals."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from limbeck.benchmarks import Examples
+from limbeck.corpus import read_texts, words_of
 from limbeck.evaluate import compare, loyalty, majority, score
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import (
@@ -16,9 +19,13 @@ from limbeck.stages.labels import (
     read_split,
 )
 from limbeck.stages.models import trimmed_tuned_teacher
-from limbeck.stages.record import Job, Outcome, Stage
+from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
+from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tokenizer import load_tokenizer
+
+_MOST_TEXTS = 500
+"""Held-out texts a language on which teacher and student are compared: some 10,000 words."""
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
@@ -52,7 +59,7 @@ def _run(job: Job) -> Outcome:
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
     for place, data in _test_sets(recipe):
-        found = _predictions(recipe, systems, data)
+        found = _predictions(recipe, systems, data.examples)
         found["majority label"] = majority(train, data.examples)
         task = TASKS[recipe.task.kind]
         for name, predictions in found.items():
@@ -84,7 +91,12 @@ def _run(job: Job) -> Outcome:
     }
     return Outcome(
         counts={"notes": notes},
-        metrics={"scores": scores, "student_against_teacher": against, "size": size},
+        metrics={
+            "scores": scores,
+            "student_against_teacher": against,
+            "fidelity": _fidelity(job, systems),
+            "size": size,
+        },
     )
 
 
@@ -95,7 +107,32 @@ def _test_sets(recipe: Recipe) -> Iterator[tuple[str, Examples]]:
             yield place, read_split(recipe, language, split)
 
 
-def _predictions(recipe: Recipe, systems: Mapping[str, Any], data: Examples) -> dict[str, Any]:
+def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the student on held-out text with its teacher's answers for gold: no label is read."""
+    recipe, task = job.recipe, TASKS[job.recipe.task.kind]
+    told = {}
+    for language in languages_of(recipe):
+        path = job.inputs["corpus"].path(f"{language}.heldout.txt")
+        sentences = [
+            TaggedSentence(words=tuple(words_of(line)), labels=(), where=str(path))
+            for line in islice(read_texts(path), _MOST_TEXTS)
+        ]
+        pair = {name: systems[name] for name in ("teacher", "student")}
+        found = _predictions(recipe, pair, sentences)
+        scored = score(
+            task,
+            [replace(s, labels=a) for s, a in zip(sentences, found["teacher"], strict=True)],
+            found["student"],
+            language=language,
+            resamples=recipe.evaluate.resamples,
+        )
+        told[language] = scored.to_dict()
+    return told
+
+
+def _predictions(
+    recipe: Recipe, systems: Mapping[str, Any], sentences: Sequence[TaggedSentence]
+) -> dict[str, Any]:
     from limbeck.finetune import predict
     from limbeck.training import choose_device
 
@@ -104,7 +141,7 @@ def _predictions(recipe: Recipe, systems: Mapping[str, Any], data: Examples) -> 
             model,
             tokenizer,
             task=TASKS[recipe.task.kind],
-            sentences=data.examples,
+            sentences=sentences,
             labels=[model.config.id2label[i] for i in range(model.config.num_labels)],
             max_pieces=recipe.task.max_pieces,
             device=choose_device(recipe.machine.device),
@@ -121,4 +158,4 @@ def _write_predictions(path: Path, data: Examples, found: Mapping[str, Any]) -> 
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-STAGE = Stage("evaluate", 1, ("vocabulary", "teacher", "task"), _section, _outside, _run)
+STAGE = Stage("evaluate", 2, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from limbeck.corpus import read_texts, words_of
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
+from limbeck.sections import OBJECTIVE_FIELDS
 from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
 from limbeck.stages.models import (
     Attention,
@@ -27,8 +28,10 @@ _MOST_TEXTS = 20_000
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
-    text = {"text_languages": recipe.languages.targets} if recipe.task.objective.text else {}
-    return {**labels_section(recipe), **recipe.task.model_dump(exclude={"benchmark"})} | {
+    task = recipe.task
+    text = {"text_languages": recipe.languages.targets} if task.objective.text else {}
+    return {**labels_section(recipe), **task.model_dump(exclude={"benchmark", "objective"})} | {
+        "objective": task.objective.model_dump(include=OBJECTIVE_FIELDS[task.objective.kind]),
         "plan": list(layer_plan_of(recipe)),
         "seed": recipe.seed,
         **text,
@@ -120,4 +123,4 @@ def _sample(texts: Iterator[str], *, count: int, seed: int) -> list[str]:
     return chosen
 
 
-STAGE = Stage("task", 1, ("corpus", "vocabulary", "teacher", "general"), _section, _outside, _run)
+STAGE = Stage("task", 2, ("corpus", "vocabulary", "teacher", "general"), _section, _outside, _run)

@@ -19,7 +19,8 @@ def _section(recipe: Recipe) -> dict[str, object]:
 
 def _outside(recipe: Recipe) -> dict[str, str]:
     hashes = content_hashes(model_folder(recipe.teacher.model))
-    found = {"tokenizer.json": hashes.get("tokenizer.json", "")}
+    # Every file that trim_tokenizer rewrites or copies; the weights decide nothing here.
+    found = {name: one for name, one in hashes.items() if name.endswith(".json")}
     if recipe.vocabulary.keep:
         found["keep"] = file_hash(Path(recipe.vocabulary.keep))
     return found
@@ -64,4 +65,4 @@ def _run(job: Job) -> Outcome:
     return Outcome(counts={**sizes, "packed_pieces": packed}, metrics={"report": report.as_dict()})
 
 
-STAGE = Stage("vocabulary", 1, ("corpus",), _section, _outside, _run)
+STAGE = Stage("vocabulary", 2, ("corpus",), _section, _outside, _run)
