@@ -283,7 +283,11 @@ class TaskObjective(Section):
     )
     temperature: float = knob(2.0, "Softens both models' logits.", reason="S1 and S2", gt=0)
     logits: float = knob(1.0, "Weight of the teacher's soft labels.", reason="S2", ge=0)
-    gold: float = knob(1.0, "kd only: weight of the gold labels.", reason="S1", ge=0)
+    gold: float | None = knob(
+        None,
+        "Weight of the gold labels; if not given, 1 for kd (S1) and 0 for bistil (S2).",
+        ge=0,
+    )
     hidden: float = knob(1.0, "bistil only: weight of the states' term.", reason="S2", ge=0)
     attention: float = knob(
         0.0, "bistil only: weight of the maps' term; S2: 1.", reason="as in `general`", ge=0
@@ -298,6 +302,14 @@ class TaskObjective(Section):
         ge=0,
         lt=1,
     )
+
+
+OBJECTIVE_FIELDS = {
+    "bistil": {"kind", "temperature", "logits", "gold", "hidden", "attention", "scale", "text"},
+    "kd": {"kind", "temperature", "logits", "gold", "text"},
+    "labels": {"kind", "text"},
+}
+"""Phase-2 objective to the fields that it reads; the others change nothing."""
 
 
 class Tuning(Section):
