@@ -113,6 +113,14 @@ def rows_of(told: dict[str, Any], variant: str, *, is_first: bool) -> list[dict[
     return rows
 
 
+def machine_line() -> str:
+    """Give the machine in words."""
+    found = facts()
+    gigabytes = (found["memory_bytes"] or 0) / 2**30
+    flags = ", ".join(found["cpu_flags"])
+    return f"{found['cores']} cores, {found['cpu']} ({flags}), {gigabytes:.0f} GiB, no GPU"
+
+
 HEAD = """# Zero-shot tagging on real text
 
 Made by `python -m benchmarks.tagging --data $DATA --teacher $TEACHER --store $STORE --out
@@ -130,11 +138,7 @@ What the tables say stands in [README.md](README.md).
 
 def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
     """Give every table as Markdown."""
-    found = facts()
-    gigabytes = (found["memory_bytes"] or 0) / 2**30
-    flags = ", ".join(found["cpu_flags"])
-    machine = f"{found['cores']} cores, {found['cpu']} ({flags}), {gigabytes:.0f} GiB, no GPU"
-    lines = [HEAD.format(machine=machine, seed=seed)]
+    lines = [HEAD.format(machine=machine_line(), seed=seed)]
     for name, rows in tables.items():
         places = list(rows[0]["scores"])
         lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -16,6 +16,9 @@ from limbeck.stages.models import Attention, ends_of, keep_history, save_model, 
 from limbeck.stages.record import Job, Outcome, Stage, languages_of, layer_plan_of
 from limbeck.tokenizer import load_tokenizer
 
+if TYPE_CHECKING:
+    from limbeck.distil import GeneralText
+
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     if recipe.general.steps == 0:
@@ -24,7 +27,7 @@ def _section(recipe: Recipe) -> dict[str, Any]:
 
 
 def _run(job: Job) -> Outcome:
-    from limbeck.distil import GeneralText, distil_general
+    from limbeck.distil import distil_general
     from limbeck.encoder import load_encoder
 
     recipe, folder = job.recipe, job.inputs["student"].path("model")
@@ -32,6 +35,31 @@ def _run(job: Job) -> Outcome:
         shutil.copytree(folder, job.folder / "model", dirs_exist_ok=True)
         return Outcome()
     attention: Attention = "eager" if recipe.general.objective.attention else "sdpa"
+    student = load_encoder(folder, head="mlm", attention=attention)
+    history = distil_general(
+        student,
+        trimmed_teacher(job, attention=attention),
+        plan=layer_plan_of(recipe),
+        text=general_text(job),
+        general=recipe.general,
+        seed=recipe.seed,
+        work=job.work,
+        machine=recipe.machine,
+    )
+    save_model(student, job.folder / "model", tokenizer_from=folder)
+    kept = keep_history(job, history)
+    return Outcome(metrics={"held_out_loss": -kept["dev"]})
+
+
+def general_text(job: Job) -> "GeneralText":
+    """Give the packed text of every language, as phase 1 reads it.
+
+    Raises:
+        RecipeError: Masking is asked for, and the tokenizer has no mask piece.
+    """
+    from limbeck.distil import GeneralText
+
+    recipe, folder = job.recipe, job.inputs["vocabulary"].path("tokenizer")
     tokenizer = load_tokenizer(folder)
     begin, _ = ends_of(tokenizer)
     packed = job.inputs["vocabulary"].path("blocks")
@@ -51,27 +79,13 @@ def _run(job: Job) -> Outcome:
             found=str(recipe.general.objective.masking),
             expected="0",
         )
-    student = load_encoder(folder, head="mlm", attention=attention)
-    special = sorted(tokenizer.get_added_tokens_decoder())
-    history = distil_general(
-        student,
-        trimmed_teacher(job, attention=attention),
-        plan=layer_plan_of(recipe),
-        text=GeneralText(
-            train=part("train"),
-            held_out=part("heldout"),
-            mask_id=mask_id,
-            special=np.array(special),
-            vocabulary_size=tokenizer.get_vocab_size(),
-        ),
-        general=recipe.general,
-        seed=recipe.seed,
-        work=job.work,
-        machine=recipe.machine,
+    return GeneralText(
+        train=part("train"),
+        held_out=part("heldout"),
+        mask_id=mask_id,
+        special=np.array(sorted(tokenizer.get_added_tokens_decoder())),
+        vocabulary_size=tokenizer.get_vocab_size(),
     )
-    save_model(student, job.folder / "model", tokenizer_from=folder)
-    kept = keep_history(job, history)
-    return Outcome(metrics={"held_out_loss": -kept["dev"]})
 
 
 def _block_pieces(recipe: Recipe, path: Path, part: str) -> int:
