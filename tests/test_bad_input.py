@@ -153,6 +153,12 @@ def test_a_script_for_a_language_without_a_corpus(complaint: Complain):
     assert "corpus.filter.scripts names 'xyz', which has no text in [corpus]" in line
 
 
+def test_a_scored_language_that_is_none_of_the_recipe(complaint: Complain):
+    line = complaint('evaluate.languages=["xyz"]')
+    assert "evaluate.languages names 'xyz', which is no language of this recipe" in line
+    assert "(they are: aaa, bbb)" in line
+
+
 def test_an_unknown_script(complaint: Complain):
     line = complaint('corpus.filter.scripts={bbb = "Latin"}')
     assert "bbb: unknown script; found Latin; expected one of Adlm" in line

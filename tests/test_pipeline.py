@@ -211,6 +211,22 @@ def _recipe_on(data: Path, folder: Path) -> Path:
 _TOKENIZER = '{"version": "1.0", "model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0]]}}'
 
 
+def test_the_student_is_compared_with_its_teacher_where_there_are_no_labels(
+    kept_store: Path, finished: Finished, tiny_data: Path, tmp_path: Path
+):
+    data = tmp_path / "without-labels"
+    shutil.copytree(tiny_data, data)
+    shutil.rmtree(data / "pos" / "bbb")
+    settings = [f'task.benchmark.root="{data / "pos"}"', 'evaluate.languages=["aaa"]']
+    run = pipeline.run(read_recipe(finished.recipe, settings), Store(kept_store))
+    told = run.to_dict()
+    assert run.made == 1 and list(told["scores"]["student"]) == ["aaa"]
+    assert list(told["fidelity"]) == ["aaa", "bbb"]
+    for one in told["fidelity"].values():
+        low, high = one["interval"]["accuracy"]
+        assert one["n"] > 0 and 0 <= low <= one["metrics"]["accuracy"] <= high <= 1
+
+
 def test_a_corpus_that_no_language_names_is_told_and_not_used(kept_store, finished, caplog):
     caplog.set_level("INFO")
     overrides = ["corpus.ccc=nowhere.txt", "evaluate.resamples=5"]

@@ -197,7 +197,7 @@ def _check_early(recipe: Recipe, waiting: set[str]) -> None:
     if waiting & {"teacher", "task", "evaluate"}:
         read_labelled(recipe)
     if "evaluate" in waiting:
-        for language in dict.fromkeys([recipe.train_language, *recipe.languages.targets]):
+        for language in recipe.scored_languages:
             for split in recipe.evaluate.splits:
                 read_split(recipe, language, split)
 

@@ -68,12 +68,25 @@ class Recipe(Section):
                 f"corpus.filter.scripts names '{stray[0]}', which has no text in [corpus] "
                 f"(it has: {', '.join(self.corpus.texts)})"
             )
+        known = [self.train_language, *spoken]
+        strange = [one for one in self.evaluate.languages or () if one not in known]
+        if strange:
+            raise ValueError(
+                f"evaluate.languages names '{strange[0]}', which is no language of this recipe "
+                f"(they are: {', '.join(dict.fromkeys(known))})"
+            )
         return self
 
     @property
     def train_language(self) -> str:
         """The language whose labels are trained on."""
         return self.task.train_language or self.languages.source
+
+    @property
+    def scored_languages(self) -> list[str]:
+        """The languages scored against gold labels, each once."""
+        usual = [self.train_language, *self.languages.targets]
+        return list(dict.fromkeys(self.evaluate.languages or usual))
 
 
 Root = TypeVar("Root", bound=BaseModel)

@@ -368,6 +368,12 @@ class Task(Section):
 class Evaluate(Section):
     """What is scored at the end: teacher and student, on the source and every target."""
 
+    languages: list[str] | None = knob(
+        None,
+        "Languages with gold labels to score; if not given, the labels' language and each target. "
+        "The others are only compared with their teacher, on held-out text.",
+        min_length=1,
+    )
     splits: list[str] = knob(["test"], "Splits that are scored.", reason="usual", min_length=1)
     resamples: int = knob(
         1000,

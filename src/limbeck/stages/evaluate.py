@@ -32,13 +32,14 @@ def _section(recipe: Recipe) -> dict[str, Any]:
     return {
         **recipe.evaluate.model_dump(),
         **labels_section(recipe),
+        "languages": recipe.scored_languages,
         "targets": recipe.languages.targets,
     }
 
 
 def _outside(recipe: Recipe) -> dict[str, str]:
-    languages = dict.fromkeys([recipe.train_language, *recipe.languages.targets])
-    return benchmark_files(recipe, dict.fromkeys(languages, recipe.evaluate.splits))
+    scored = recipe.scored_languages
+    return benchmark_files(recipe, dict.fromkeys(scored, recipe.evaluate.splits))
 
 
 def _run(job: Job) -> Outcome:
@@ -101,7 +102,7 @@ def _run(job: Job) -> Outcome:
 
 
 def _test_sets(recipe: Recipe) -> Iterator[tuple[str, Examples]]:
-    for language in dict.fromkeys([recipe.train_language, *recipe.languages.targets]):
+    for language in recipe.scored_languages:
         for split in recipe.evaluate.splits:
             place = language if len(recipe.evaluate.splits) == 1 else f"{language}.{split}"
             yield place, read_split(recipe, language, split)
