@@ -430,6 +430,15 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path):
     assert found[0] == found[1]
 
 
+def test_a_set_made_alone_is_the_same_as_among_the_others(tmp_path: Path):
+    make_world(tmp_path / "whole", size="tiny")
+    world = make_world(tmp_path / "part", size="tiny", only=("ner",))
+    assert set(world.floors) == {"ner"} and not (tmp_path / "part" / "pos").exists()
+    for path in (tmp_path / "part").rglob("*.txt"):
+        whole = tmp_path / "whole" / path.relative_to(tmp_path / "part")
+        assert path.read_bytes() == whole.read_bytes()
+
+
 def test_another_seed_gives_another_world(made: Made, tmp_path: Path):
     make_world(tmp_path, seed=1, size="tiny", languages=["qaa"])
     here, there = (root / "corpora" / "qaa.txt" for root in (made.folder, tmp_path))
@@ -471,6 +480,7 @@ def test_what_are_no_facts_is_told(tmp_path: Path, page: str | None, what: str):
     ("wish", "what"),
     [
         ({"size": "huge"}, "no such size"),
+        ({"only": ("poems",)}, "no such set"),
         ({"languages": ["qaa", "eng"]}, "no such language"),
         ({"languages": ["qaa", "qaa"]}, "named twice"),
     ],

@@ -135,6 +135,7 @@ def make_world(
     seed: int = 0,
     size: str = "small",
     languages: Sequence[str] | None = None,
+    only: Sequence[str] = SETS,
 ) -> World:
     """Writes a world into a folder; files of the same names are replaced.
 
@@ -143,13 +144,14 @@ def make_world(
         seed: Another seed gives other words, meanings and names.
         size: "tiny", "small" or "base".
         languages: Codes, the source first; None for `qaa`, `qab`, `qac`, `qad`.
+        only: The sets to make beside the corpora; each is the same whatever the others.
 
     Raises:
-        RecipeError: No such size or language, or a language twice.
+        RecipeError: No such size, language or set, or a language twice.
         ArtifactError: The disk is full, or the folder cannot be written.
     """
     codes = tuple(languages or DEFAULT_LANGUAGES)
-    _check(codes, size)
+    _check(codes, size, only)
     amount = SIZES[size]
     vocabulary = make_vocabulary(seed, amount.scale)
     speakers = {
@@ -158,7 +160,7 @@ def make_world(
     chorus = Chorus(seed, vocabulary, speakers)
     counts: dict[str, int] = {}
     found: dict[str, dict[str, Floor]] = {}
-    for name in SETS:
+    for name in only:
         data = _draw(chorus, name, amount, counts)
         _write(folder, name, data)
         found[name] = {code: _floor(name, data, code, codes[0]) for code in codes}
@@ -208,10 +210,17 @@ def facts(folder: Path) -> World:
         ) from error
 
 
-def _check(codes: Sequence[str], size: str) -> None:
+def _check(codes: Sequence[str], size: str, only: Sequence[str]) -> None:
     if size not in SIZES:
         raise RecipeError(
             "no such size of world", found=repr(size), expected="one of " + ", ".join(SIZES)
+        )
+    strange = [name for name in only if name not in SETS]
+    if strange:
+        raise RecipeError(
+            "the world has no such set",
+            found=repr(strange[0]),
+            expected="one of " + ", ".join(SETS),
         )
     unknown = [code for code in codes if code not in LANGUAGES]
     if unknown:
