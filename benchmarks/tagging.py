@@ -10,15 +10,13 @@ Writes OUT.json and OUT.md after every run, so that a stopped table is a shorter
 import argparse
 import json
 import logging
-import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from limbeck import pipeline
+from limbeck import bench, pipeline
 from limbeck.artifact import Store
 from limbeck.doctor import facts
 from limbeck.recipe import Recipe, read_recipe
@@ -58,7 +56,7 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
     )
 
 
-def latency(model_folder: Path, tokenizer_folder: Path, *, length: int = 32) -> float:
+def latency(model_folder: Path, *, length: int = 32) -> float:
     """Give the median milliseconds of one sentence of `length` pieces, batch 1, in torch."""
     import torch
 
@@ -67,13 +65,9 @@ def latency(model_folder: Path, tokenizer_folder: Path, *, length: int = 32) -> 
     model = load_encoder(model_folder, head="tagging", attention="sdpa")
     ids = torch.from_numpy(np.random.default_rng(0).integers(5, 1000, (1, length)))
     mask = torch.ones_like(ids)
-    times = []
     with torch.inference_mode():
-        for _ in range(60):
-            started = time.perf_counter()
-            model(input_ids=ids, attention_mask=mask)
-            times.append(1000 * (time.perf_counter() - started))
-    return round(statistics.median(times[10:]), 2)
+        systems = {"it": lambda _: model(input_ids=ids, attention_mask=mask)}
+        return bench.latency(systems, range(100), warmup=20)["it"].p50_ms
 
 
 def rows_of(told: dict[str, Any], variant: str, *, is_first: bool) -> list[dict[str, Any]]:
@@ -200,7 +194,7 @@ def main() -> None:
                 stage = {"teacher": "teacher", variant: "task"}.get(row["system"])
                 if stage:
                     folder = run.artifacts[stage].folder / "model"
-                    row["p50_ms"] = latency(folder, folder)
+                    row["p50_ms"] = latency(folder)
             rows += new
             tables[name] = rows
             write(tables, places)

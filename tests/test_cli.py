@@ -91,7 +91,7 @@ def test_run_prints_one_json_object_of_the_stated_shape(limbeck: Call, finished:
     told = limbeck("run", finished.recipe, "--store", finished.store, "--json")
     assert told.code == 0 and told.out.count("\n") == 1
     found = json.loads(told.out)
-    assert found.keys() >= {"run", "store", "artifacts", "scores", "size"}
+    assert found.keys() >= {"run", "store", "artifacts", "scores", "size", "speed"}
     assert found["run"] == "tiny" and found["made"] == 0
     assert found["scores"].keys() >= {"teacher", "student"}
     for by_language in found["scores"].values():

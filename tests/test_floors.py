@@ -33,7 +33,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "world",
     ),
     # use
-    2: ("evaluate",),
+    2: ("evaluate", "bench"),
     # parts: torch
     3: ("architectures", "encoder", "checkpoint", "student", "losses", "pair", "checks"),
     # training

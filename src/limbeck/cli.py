@@ -231,18 +231,24 @@ def _scores_table(told: dict[str, Any]) -> None:
     table = Table(title=f"{told['run']}: {first['task']} {first['primary']}, 95 % interval")
     table.add_column("system")
     table.add_column("parameters", justify="right")
+    table.add_column("ms", justify="right")
     for place in places:
         table.add_column(f"{place} (n={scores['teacher'][place]['n']})", justify="right")
     for system, by_place in scores.items():
         size = told["size"].get(system)
-        row = [system, f"{size['total'] / 1e6:.2f} M" if size else ""]
+        speed = told["speed"].get(system)
+        row = [
+            system,
+            f"{size['total'] / 1e6:.2f} M" if size else "",
+            f"{speed['p50_ms']:.1f}" if speed else "",
+        ]
         for place in places:
             one = by_place[place]
             low, high = one["interval"][one["primary"]]
             value = one["metrics"][one["primary"]]
             row.append(f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
         table.add_row(*row)
-    row = ["student keeps", ""]
+    row = ["student keeps", "", ""]
     for place in places:
         kept = told["student_against_teacher"][place]["retention"]
         row.append(f"{100 * kept:.1f} %" if kept is not None else "–")

@@ -65,6 +65,7 @@ class Run:
             "student_against_teacher": told["student_against_teacher"],
             "fidelity": told["fidelity"],
             "size": told["size"],
+            "speed": told["speed"],
             "seconds": {name: one.manifest.seconds for name, one in self.artifacts.items()},
         }
 

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from limbeck.bench import latency
 from limbeck.benchmarks import Examples
 from limbeck.corpus import read_texts, words_of
 from limbeck.evaluate import compare, loyalty, majority, score
@@ -23,6 +24,9 @@ from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
 from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tokenizer import load_tokenizer
+
+_TIMED = 100
+"""Sentences of the first test set whose answers are timed, one at a time."""
 
 _MOST_TEXTS = 500
 """Held-out texts a language on which teacher and student are compared: some 10,000 words."""
@@ -59,7 +63,9 @@ def _run(job: Job) -> Outcome:
     scores: dict[str, dict[str, Any]] = {name: {} for name in (*systems, "majority label")}
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
+    timed: tuple[TaggedSentence, ...] = ()
     for place, data in _test_sets(recipe):
+        timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
         found["majority label"] = majority(train, data.examples)
         task = TASKS[recipe.task.kind]
@@ -97,6 +103,7 @@ def _run(job: Job) -> Outcome:
             "student_against_teacher": against,
             "fidelity": _fidelity(job, systems),
             "size": size,
+            "speed": _speed(recipe, systems, timed),
         },
     )
 
@@ -131,6 +138,19 @@ def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
+def _speed(
+    recipe: Recipe, systems: Mapping[str, Any], sentences: Sequence[TaggedSentence]
+) -> dict[str, Any]:
+    """Time one sentence at a time, from words to labels, in torch."""
+
+    def answer(name: str) -> Any:
+        one = {name: systems[name]}
+        return lambda sentence: _predictions(recipe, one, [sentence])
+
+    timed = latency({name: answer(name) for name in systems}, sentences)
+    return {name: one.to_dict() for name, one in timed.items()}
+
+
 def _predictions(
     recipe: Recipe, systems: Mapping[str, Any], sentences: Sequence[TaggedSentence]
 ) -> dict[str, Any]:
@@ -159,4 +179,4 @@ def _write_predictions(path: Path, data: Examples, found: Mapping[str, Any]) -> 
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-STAGE = Stage("evaluate", 2, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)
+STAGE = Stage("evaluate", 3, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)
