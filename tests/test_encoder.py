@@ -21,6 +21,7 @@ from limbeck.encoder import (
     final_norm,
     layer_states,
     load_encoder,
+    masked_logits,
     model_bytes,
     states_and_logits,
 )
@@ -250,6 +251,34 @@ def test_a_wrapped_bare_encoder_is_run_through_its_wrapper():
     wrapped = Wrapper(tiny_model("bert", "none"))
     assert len(layer_states(wrapped, **tiny_batch(), attention=True).hidden) == DEPTH + 1
     assert wrapped.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [*((one, {}) for one in sorted(ARCHITECTURES)), ("deberta-v2", {"legacy": False})],
+)
+def test_logits_of_chosen_places_equal_the_dense_ones(model_type: str, changes: dict[str, Any]):
+    model, batch = tiny_model(model_type, **changes), tiny_batch()
+    chosen = batch["attention_mask"].bool() & (torch.arange(7) % 3 == 1)
+    found = masked_logits(model, **batch, chosen=chosen)
+    dense = model(**batch).logits[chosen]
+    assert found.shape == (int(chosen.sum()), PIECES)
+    assert torch.allclose(found, dense, atol=1e-5)
+    (sparse_grad,) = torch.autograd.grad(found.square().sum(), model.get_input_embeddings().weight)
+    (dense_grad,) = torch.autograd.grad(dense.square().sum(), model.get_input_embeddings().weight)
+    assert torch.allclose(sparse_grad, dense_grad, rtol=1e-3, atol=1e-3)
+
+
+@EVERY_ARCHITECTURE
+def test_the_head_scores_no_place_that_was_not_chosen(model_type: str):
+    model, batch = tiny_model(model_type), tiny_batch()
+    chosen = torch.zeros(2, 7, dtype=torch.bool)
+    chosen[0, 2] = chosen[1, 4] = True
+    seen: list[torch.Size] = []
+    output = model.get_output_embeddings()
+    output.register_forward_hook(lambda module, inputs, result: seen.append(result.shape))
+    masked_logits(model, **batch, chosen=chosen)
+    assert seen == [torch.Size([2, PIECES])]
 
 
 @EVERY_ARCHITECTURE

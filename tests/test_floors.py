@@ -27,6 +27,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "vocabulary",
         "audit",
         "blocks",
+        "mixture",
         "companions",
         "tasks",
         "benchmarks",

@@ -11,6 +11,7 @@ from limbeck.losses import (
     attention_mse,
     gold_cross_entropy,
     hidden_mse,
+    mlm,
     soft_cross_entropy,
     soft_kl,
 )
@@ -199,9 +200,22 @@ def test_gold_cross_entropy_is_the_formula() -> None:
     assert gold_cross_entropy(student, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_mlm_is_the_cross_entropy_at_masked_pieces_alone() -> None:
+    labels = torch.full((B, T), -100)
+    labels[0, 1], labels[0, 4], labels[2, 0] = 3, 0, 5
+    dense = draw(B, T, C, seed=4)
+    found = mlm(dense[labels >= 0], labels).item()
+    whole = torch.nn.functional.cross_entropy(dense.flatten(0, 1), labels.flatten())
+    assert found == pytest.approx(whole.item(), rel=1e-6)
+    by_hand = [-np.log(softmax(dense[b, t], 1.0)[label]) for b, t, label in ((0, 1, 3), (0, 4, 0))]
+    by_hand.append(-np.log(softmax(dense[2, 0], 1.0)[5]))
+    assert found == pytest.approx(np.mean(by_hand), rel=1e-5)
+
+
 EMPTY: dict[str, Callable[[Tensor], Tensor]] = {
     "cross": lambda x: soft_cross_entropy(x, x.detach(), temperature=2.0),
     "kl": lambda x: soft_kl(x, x.detach(), temperature=2.0),
+    "mlm": lambda x: mlm(x, torch.full((2, 3), -100)),
     "gold": lambda x: gold_cross_entropy(x, torch.zeros(0, dtype=torch.int64)),
 }
 

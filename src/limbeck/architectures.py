@@ -29,14 +29,16 @@ class FirstLayer:
 class Architecture:
     """What limbeck must know about one `config.model_type`.
 
-    Module and tensor names are relative to the base encoder, except `vocabulary_outputs`, which
-    are names in the masked language model. A name that a model does not have is passed over.
+    Module and tensor names are relative to the base encoder, except `vocabulary_outputs` and
+    `mlm_head`, which are names in the masked language model. A name that a model does not have is passed over.
 
     Attributes:
         layers: The `nn.ModuleList` of layers.
         embeddings: The module that makes the embedding output.
         pieces: The tensor of piece embeddings [V, D].
         vocabulary_outputs: The tensors of the head with a vocabulary axis first, tied copies too.
+        mlm_head: The modules of the masked language head in the order that the states pass them,
+            named in the masked language model.
         depth: Config key of the number of layers.
         width: Config key of D.
         heads: Config key of H.
@@ -56,6 +58,7 @@ class Architecture:
     embeddings: str
     pieces: str
     vocabulary_outputs: tuple[str, ...]
+    mlm_head: tuple[str, ...]
     dropouts: tuple[str, ...]
     depth: str = "num_hidden_layers"
     width: str = "hidden_size"
@@ -82,6 +85,7 @@ _ROBERTA = Architecture(
     embeddings="embeddings",
     pieces="embeddings.word_embeddings.weight",
     vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"),
+    mlm_head=("lm_head",),
     dropouts=_BERT_DROPOUTS,
     positions="embeddings.position_embeddings.weight",
     has_pooler=True,
@@ -93,6 +97,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.word_embeddings.weight",
         vocabulary_outputs=_BERT_OUTPUTS,
+        mlm_head=("cls",),
         dropouts=_BERT_DROPOUTS,
         has_pooler=True,
     ),
@@ -103,6 +108,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.word_embeddings.weight",
         vocabulary_outputs=("vocab_projector.weight", "vocab_projector.bias"),
+        mlm_head=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
         dropouts=("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
         depth="n_layers",
         width="dim",
@@ -114,6 +120,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.word_embeddings.weight",
         vocabulary_outputs=(*_BERT_OUTPUTS, "lm_predictions.lm_head.bias"),
+        mlm_head=("cls",),
         dropouts=(
             "hidden_dropout_prob",
             "attention_probs_dropout_prob",
@@ -129,6 +136,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.tok_embeddings.weight",
         vocabulary_outputs=("decoder.weight", "decoder.bias"),
+        mlm_head=("head", "decoder"),
         dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
         layer_lists=("layer_types",),
         final_norm="final_norm",
@@ -140,6 +148,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embed_tokens",
         pieces="embed_tokens.weight",
         vocabulary_outputs=("lm_head.weight", "lm_head.bias"),
+        mlm_head=("lm_head",),
         dropouts=("attention_dropout",),
         final_norm="norm",
         takes_types=False,
@@ -149,6 +158,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.word_embeddings.weight",
         vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias"),
+        mlm_head=("lm_head",),
         dropouts=_BERT_DROPOUTS,
     ),
     "electra": Architecture(
@@ -156,6 +166,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.word_embeddings.weight",
         vocabulary_outputs=("generator_lm_head.weight", "generator_lm_head.bias"),
+        mlm_head=("generator_predictions", "generator_lm_head"),
         dropouts=(*_BERT_DROPOUTS, "summary_last_dropout"),
     ),
     "nomic_bert": Architecture(
@@ -163,6 +174,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         embeddings="embeddings",
         pieces="embeddings.word_embeddings.weight",
         vocabulary_outputs=_BERT_OUTPUTS,
+        mlm_head=("cls",),
         dropouts=_BERT_DROPOUTS,
     ),
 }

@@ -191,6 +191,16 @@ def _permutation(seed: int, language: str, epoch: int, count: int) -> np.ndarray
     return order.astype(np.uint32 if count < 2**32 else np.uint64)
 
 
+def visit(blocks: Blocks, language: str, number: int, *, seed: int) -> np.ndarray:
+    """Give the block of a language's visit, from 0: all its blocks in a fresh order each epoch.
+
+    Returns:
+        Pieces, int64 [T].
+    """
+    epoch, place = divmod(number, len(blocks))
+    return blocks.block(int(_permutation(seed, language, epoch, len(blocks))[place]))
+
+
 def schedule(
     blocks_by_language: Mapping[str, Blocks], *, batch: int, step: int, seed: int
 ) -> LanguageBatch:
@@ -209,11 +219,7 @@ def schedule(
     languages = sorted(blocks_by_language)
     language = languages[step % len(languages)]
     blocks, first = blocks_by_language[language], step // len(languages) * batch
-    rows = []
-    for visit in range(first, first + batch):
-        epoch, place = divmod(visit, len(blocks))
-        index = int(_permutation(seed, language, epoch, len(blocks))[place])
-        rows.append(blocks.block(index))
+    rows = [visit(blocks, language, one, seed=seed) for one in range(first, first + batch)]
     return LanguageBatch(language, np.stack(rows))
 
 
@@ -263,3 +269,33 @@ def mask_pieces(
     masked = np.where(chosen & (fate < 0.8), mask_id, ids)
     masked = np.where(chosen & (fate >= 0.9), random_ids, masked)
     return MaskedBatch(masked.astype(np.int64), np.where(chosen, ids, -100))
+
+
+@dataclass(frozen=True, slots=True)
+class PackedText:
+    """Packed text of each language, to train on and held out, and what masking must know.
+
+    Args:
+        train: Language to blocks.
+        held_out: Language to blocks never trained on.
+        mask_id: The mask piece; -1 where the tokenizer has none.
+        special: Pieces never masked, int [S].
+        vocabulary_size: Pieces to draw random replacements from.
+    """
+
+    train: Mapping[str, Blocks]
+    held_out: Mapping[str, Blocks]
+    mask_id: int
+    special: np.ndarray
+    vocabulary_size: int
+
+    def mask(self, ids: np.ndarray, *, rng: np.random.Generator, probability: float) -> MaskedBatch:
+        """Mask some of the text's pieces, as `mask_pieces` does."""
+        return mask_pieces(
+            ids,
+            rng=rng,
+            mask_id=self.mask_id,
+            vocabulary_size=self.vocabulary_size,
+            special=self.special,
+            probability=probability,
+        )

@@ -161,6 +161,34 @@ def states_and_logits(
     return TaskStates(_states(outputs, attention), outputs.logits)
 
 
+def masked_logits(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, chosen: Tensor
+) -> Tensor:
+    """Give a masked language model's logits at some places, without a vocabulary elsewhere.
+
+    The head reads only the chosen states: at 15 % of the places and a large vocabulary, most of
+    a step's work and memory is saved.
+
+    Args:
+        model: A masked language model.
+        input_ids: [B, T] integers.
+        attention_mask: [B, T], 1 for real pieces and 0 for padding.
+        chosen: bool [B, T], true where logits are wanted.
+
+    Returns:
+        Logits [N, V], the N chosen places in reading order.
+    """
+    head = [getattr(model, name, None) for name in architecture_of(model.config).mlm_head]
+    if not all(callable(module) for module in head):
+        # DeBERTa-v2 with `legacy` false: its head asks for the embeddings too.
+        return model(input_ids=input_ids, attention_mask=attention_mask).logits[chosen]  # type: ignore[no-any-return]
+    states = base_encoder(model)(input_ids=input_ids, attention_mask=attention_mask)
+    found = states.last_hidden_state[chosen]
+    for module in head:
+        found = module(found)
+    return found  # type: ignore[no-any-return]
+
+
 def final_norm(model: PreTrainedModel) -> nn.Module | None:
     """Give the norm after the last layer, or None where the architecture has none.
 

@@ -125,3 +125,18 @@ def gold_cross_entropy(student: Tensor, labels: Tensor) -> Tensor:
     if len(student) == 0:
         return student.sum() * 0.0
     return functional.cross_entropy(student.float(), labels)
+
+
+def mlm(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of masked language modelling.
+
+    Args:
+        logits: Logits [N, V] at the masked pieces alone, in reading order.
+        labels: The masked pieces as they were, int64 [B, T]; negative at all others.
+
+    Returns:
+        A scalar in nats, the mean over the N masked pieces; 0 where N is 0.
+
+    Source: Devlin et al. 2019, section 3.1.
+    """
+    return gold_cross_entropy(logits, labels[labels >= 0])
