@@ -30,7 +30,8 @@ class Architecture:
     """What limbeck must know about one `config.model_type`.
 
     Module and tensor names are relative to the base encoder, except `vocabulary_outputs` and
-    `mlm_head`, which are names in the masked language model. A name that a model does not have is passed over.
+    `mlm_head`, which are names in the masked language model. A name that a model does not have is
+    passed over.
 
     Attributes:
         layers: The `nn.ModuleList` of layers.
