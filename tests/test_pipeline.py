@@ -227,6 +227,19 @@ def test_the_student_is_compared_with_its_teacher_where_there_are_no_labels(
         assert one["n"] > 0 and 0 <= low <= one["metrics"]["accuracy"] <= high <= 1
 
 
+def test_phase_2_may_read_the_targets_unlabelled_text(kept_store: Path, finished: Finished):
+    run = pipeline.run(read_recipe(finished.recipe, ["task.objective.text=0.5"]), Store(kept_store))
+    assert run.made == 2, "the task and its scores"
+    rows = (run.artifacts["task"].folder / "metrics.jsonl").read_text().splitlines()
+    whole = (finished.store / "runs" / "tiny.json").read_text()
+    plain = Path(json.loads(whole)["artifacts"]["task"]) / "metrics.jsonl"
+    steps = [max(json.loads(row)["step"] for row in one) for one in (rows, plain.open())]
+    assert steps[0] == 2 * steps[1], "as many steps on text as on labels"
+    with pytest.raises(RecipeError, match=r"needs a teacher.*task\.objective\.text"):
+        overrides = ["task.objective.text=0.5", "task.objective.kind=labels"]
+        pipeline.run(read_recipe(finished.recipe, overrides), Store(kept_store))
+
+
 def test_a_corpus_that_no_language_names_is_told_and_not_used(kept_store, finished, caplog):
     caplog.set_level("INFO")
     overrides = ["corpus.ccc=nowhere.txt", "evaluate.resamples=5"]

@@ -1,6 +1,6 @@
 """Stage task: phase 2, the task learned from the source's labels and the tuned teacher."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from limbeck.corpus import read_texts, words_of
 from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
 from limbeck.sections import OBJECTIVE_FIELDS
-from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
+from limbeck.stages.labels import Labelled, benchmark_files, labels_section, read_labelled
 from limbeck.stages.models import (
     Attention,
     keep_history,
@@ -20,7 +20,7 @@ from limbeck.stages.models import (
 )
 from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
 from limbeck.tasks import TASKS
-from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tasks.tagging import TaggedSentence, Window
 from limbeck.tokenizer import load_tokenizer
 
 _MOST_TEXTS = 20_000
@@ -76,7 +76,7 @@ def _run(job: Job) -> Outcome:
         data=data,
         pace=recipe.task,
         terms=terms,
-        mix=_text_mix(job, tokenizer, student.config.pad_token_id or 0),
+        mix=_text_mix(job, tokenizer, data, pad_id=student.config.pad_token_id or 0),
         text_share=objective.text,
         name="task",
     )
@@ -86,8 +86,13 @@ def _run(job: Job) -> Outcome:
     return Outcome(metrics=keep_history(job, history))
 
 
-def _text_mix(job: Job, tokenizer: Tokenizer, pad_id: int) -> Callable[..., Any] | None:
-    """Give the weaver of the targets' unlabelled text, or nothing where none is asked for."""
+def _text_mix(
+    job: Job, tokenizer: Tokenizer, data: Labelled, *, pad_id: int
+) -> Callable[..., Any] | None:
+    """Give the weaver of the targets' unlabelled text, or nothing where none is asked for.
+
+    A step of text holds about as many pieces as a step of labelled sentences, which are shorter.
+    """
     from limbeck.distil import weave_text
     from limbeck.finetune import window_batches
 
@@ -106,9 +111,17 @@ def _text_mix(job: Job, tokenizer: Tokenizer, pad_id: int) -> Callable[..., Any]
         for line in _sample(read_texts(path), count=_MOST_TEXTS, seed=seed):
             words = tuple(words_of(line))
             sentences.append(TaggedSentence(words=words, labels=(), where=str(path)))
-    windows = TASKS[task.kind].encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
-    text = window_batches(windows, batch=task.batch_sentences, seed=seed, pad_id=pad_id)
+    encode = TASKS[task.kind].encode
+    windows = encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
+    tagged = encode(data.train, tokenizer, data.labels, max_pieces=task.max_pieces)
+    share = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))
+    batch = max(1, round(task.batch_sentences * share))
+    text = window_batches(windows, batch=batch, seed=seed, pad_id=pad_id)
     return lambda labelled: weave_text(labelled, text, task.objective.text)
+
+
+def _mean_pieces(windows: Sequence[Window]) -> float:
+    return sum(len(one.pieces) for one in windows) / max(1, len(windows))
 
 
 def _sample(texts: Iterator[str], *, count: int, seed: int) -> list[str]:
