@@ -230,12 +230,12 @@ def test_the_student_is_compared_with_its_teacher_where_there_are_no_labels(
 def test_phase_2_may_read_the_targets_unlabelled_text(kept_store: Path, finished: Finished):
     run = pipeline.run(read_recipe(finished.recipe, ["task.objective.text=0.5"]), Store(kept_store))
     assert run.made == 2, "the task and its scores"
-    rows = (run.artifacts["task"].folder / "metrics.jsonl").read_text().splitlines()
-    whole = (finished.store / "runs" / "tiny.json").read_text()
-    plain = Path(json.loads(whole)["artifacts"]["task"]) / "metrics.jsonl"
-    steps = [max(json.loads(row)["step"] for row in one) for one in (rows, plain.open())]
+    whole = json.loads((finished.store / "runs" / "tiny.json").read_text())
+    folders = (run.artifacts["task"].folder, Path(whole["artifacts"]["task"]))
+    curves = [(folder / "metrics.jsonl").read_text().splitlines() for folder in folders]
+    steps = [max(json.loads(row)["step"] for row in curve) for curve in curves]
     assert steps[0] == 2 * steps[1], "as many steps on text as on labels"
-    with pytest.raises(RecipeError, match=r"needs a teacher.*task\.objective\.text"):
+    with pytest.raises(RecipeError, match=r"task\.objective\.text: unlabelled text needs a teacher"):
         overrides = ["task.objective.text=0.5", "task.objective.kind=labels"]
         pipeline.run(read_recipe(finished.recipe, overrides), Store(kept_store))
 
