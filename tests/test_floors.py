@@ -24,6 +24,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "anatomy",
         "piece_map",
         "tokenizer",
+        "tokenizer_training",
         "vocabulary",
         "audit",
         "blocks",
