@@ -30,6 +30,7 @@ VARIANTS: dict[str, list[str]] = {
     "both phases, kd": ["task.objective.kind=kd"],
     "both phases, text 0.5": ["task.objective.text=0.5"],
     "both phases, kd, text 0.5": ["task.objective.kind=kd", "task.objective.text=0.5"],
+    "both phases, kd, text 0.25": ["task.objective.kind=kd", "task.objective.text=0.25"],
     "both phases, 2 layers": ["student.size=small"],
     "phase 1 only, 2 layers": ["student.size=small", "task.objective.kind=labels"],
     "both phases, 1 layer": ["student.size=tiny"],
@@ -125,9 +126,36 @@ Labels are English only; the target's labels are read once, for the score. Model
 English dev data. Scores are percent with a bootstrap 95 % interval over test sentences; *kept* is
 the student's score over its full teacher's, *loyal* the share of words (percent) that both answer
 alike. *ms*: median latency of one sentence of 32 pieces in
-torch, batch 1, while other work shared the cores: compare within a table, roughly.
+torch, batch 1, two threads.
 What the tables say stands in [README.md](README.md).
 """
+
+
+def pareto(rows: list[dict[str, Any]], place: str, cost: str) -> list[dict[str, Any]]:
+    """Give the rows that no cheaper or equally cheap row beats in a place, cheapest first."""
+    best, front = -1.0, []
+    for row in sorted(
+        (row for row in rows if cost in row), key=lambda r: (r[cost], -r["scores"][place]["value"])
+    ):
+        if row["scores"][place]["value"] > best:
+            best = row["scores"][place]["value"]
+            front.append(row)
+    return front
+
+
+def front_lines(rows: list[dict[str, Any]], place: str) -> list[str]:
+    """Give the Pareto fronts of score against parameters and against latency, a line each."""
+    lines = []
+    for cost, shown in (
+        ("parameters", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
+        ("p50_ms", lambda row: f"{row['p50_ms']:.1f} ms"),
+    ):
+        told = [
+            f"{row['system']} ({shown(row)}: {100 * row['scores'][place]['value']:.1f})"
+            for row in pareto(rows, place, cost)
+        ]
+        lines.append(f"Pareto front in {place}: " + " → ".join(told) + ".  ")
+    return lines
 
 
 def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
@@ -155,7 +183,7 @@ def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
                     f"{100 * kept:.1f} %, {100 * one['loyalty']:.1f}" if kept is not None else ""
                 )
             lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += ["", *front_lines(rows, places[-1]), ""]
     return "\n".join(lines)
 
 
