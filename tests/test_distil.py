@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from limbeck import distil
-from limbeck.blocks import Blocks, pack
+from limbeck.blocks import Blocks, PackedText, pack
 from limbeck.distil import (
     GENERAL_OBJECTIVES,
     TASK_OBJECTIVES,
-    GeneralText,
     TermsOf,
     distil_general,
     held_out_loss,
@@ -29,6 +28,8 @@ from limbeck.encoder import LayerStates, final_norm, layer_states
 from limbeck.errors import RecipeError
 from limbeck.finetune import exact_share
 from limbeck.losses import Scale
+from limbeck.pretrain import mean_held_out
+from limbeck.recipe import Kind, check_as
 from limbeck.sections import General, GeneralObjective, Machine, TaskObjective
 from limbeck.training import Batch
 from test_encoder import DEPTH, PIECES, tiny_batch, tiny_model
@@ -59,7 +60,7 @@ OBJECTIVES = {
             "mlm",
             make,
             GeneralObjective.model_validate(WEIGHTS | {"kind": kind}),
-            frozenset({"hidden", "attention"}),
+            frozenset({"hidden", "attention"}) if kind == "bistil" else frozenset(),
         )
         for kind, make in GENERAL_OBJECTIVES.items()
     },
@@ -164,17 +165,19 @@ def test_weights_multiply_their_terms(name: str) -> None:
     objective = OBJECTIVES[name]
     teacher, student = make_model(objective), make_student(objective)
     once = objective.terms(teacher, HALF)(student, make_batch())
-    weights = dict.fromkeys(once, 3.0)
+    # A term that stands alone needs no weight.
+    weights = dict.fromkeys(once.keys() & type(objective.record).model_fields.keys(), 3.0)
+    assert weights or len(once) == 1
     thrice = objective.make(objective.record.model_copy(update=weights), teacher, HALF)
     assert all(
-        value.item() == pytest.approx(3 * once[term].item(), rel=1e-5)
+        value.item() == pytest.approx(weights.get(term, 1.0) * once[term].item(), rel=1e-5)
         for term, value in thrice(student, make_batch()).items()
     )
 
 
 def test_every_kind_of_a_recipe_has_its_objective() -> None:
     for record, table in ((GeneralObjective, GENERAL_OBJECTIVES), (TaskObjective, TASK_OBJECTIVES)):
-        kinds = set(record.model_json_schema()["properties"]["kind"].get("enum", ["bistil"]))
+        kinds = set(record.model_json_schema()["properties"]["kind"]["enum"])
         assert kinds - {"labels"} == set(table)
 
 
@@ -247,6 +250,37 @@ def test_phase_one_without_any_weight_is_refused() -> None:
         GENERAL_OBJECTIVES["bistil"](record, teacher, FULL)
 
 
+def test_mlm_masks_by_itself_and_refuses_to_predict_nothing() -> None:
+    assert GeneralObjective(kind="mlm").masking == 0.15
+    assert GeneralObjective(kind="mlm", masking=0.3).masking == 0.3
+    assert GeneralObjective().masking == 0.0
+    with pytest.raises(RecipeError, match="r: objective: kind mlm predicts what is masked, and m"):
+        check_as(Kind(General, "general"), {"objective": {"kind": "mlm", "masking": 0}}, where="r")
+
+
+def test_mlm_needs_no_teacher_and_lowers_the_held_out_loss(
+    text: PackedText, tmp_path: Path
+) -> None:
+    student = make_student(OBJECTIVES["general-mlm"])
+    section = general(objective={"kind": "mlm"}, steps=60, learning_rate=3e-2)
+    before = mean_held_out(student, text, batch=8, masking=0.15, device=CPU)
+    history = distil_general(
+        student,
+        None,
+        plan=HALF,
+        text=text,
+        general=section,
+        seed=0,
+        work=tmp_path,
+        machine=Machine(device="cpu", precision="fp32"),
+    )
+    after = mean_held_out(student, text, batch=3, masking=0.15, device=CPU)
+    assert after < 0.8 * before
+    judged = [row["judged"] for row in history if "judged" in row]
+    assert after == pytest.approx(-max(judged), rel=1e-4)
+    assert "mlm" in history[0] and "hidden" not in history[0]
+
+
 def test_attention_maps_are_not_asked_for_where_they_have_no_weight() -> None:
     record = GeneralObjective(hidden=1.0, attention=0.0)
     teacher, student = (tiny_model("bert") for _ in range(2))
@@ -287,7 +321,7 @@ def _rest(batch: Batch) -> tuple[Tensor, str]:
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> GeneralText:
+def text(tmp_path_factory: pytest.TempPathFactory) -> PackedText:
     folder = tmp_path_factory.mktemp("text")
     names = ["<s>", "</s>", "<x>", "<pad>", "<mask>", *(f"w{i}" for i in range(PIECES - 5))]
     tokenizer = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="<x>"))
@@ -299,7 +333,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> GeneralText:
         pack(texts, tokenizer, folder / name, begin=0, end=1)
         return Blocks(folder / name, length=12, begin=0)
 
-    return GeneralText(
+    return PackedText(
         train={one: packed(f"{one}.train", i) for i, one in enumerate(("aaa", "bbb"))},
         held_out={one: packed(f"{one}.held", 9 + i) for i, one in enumerate(("aaa", "bbb"))},
         mask_id=MASK,
@@ -313,7 +347,7 @@ def general(**changes: Any) -> General:
     return General(**(options | {"learning_rate": 1e-2} | changes))
 
 
-def run_general(text: GeneralText, work: Path, **changes: Any) -> tuple[list[Any], TermsOf, Any]:
+def run_general(text: PackedText, work: Path, **changes: Any) -> tuple[list[Any], TermsOf, Any]:
     objective = OBJECTIVES["general-bistil"]
     teacher, student = make_model(objective), make_student(objective)
     history = distil_general(
@@ -329,7 +363,7 @@ def run_general(text: GeneralText, work: Path, **changes: Any) -> tuple[list[Any
     return history, objective.terms(teacher, HALF), student
 
 
-def test_training_on_a_teacher_lowers_the_held_out_loss(text: GeneralText, tmp_path: Path) -> None:
+def test_training_on_a_teacher_lowers_the_held_out_loss(text: PackedText, tmp_path: Path) -> None:
     history, terms, student = run_general(text, tmp_path)
     before = held_out_loss(
         make_student(OBJECTIVES["general-bistil"]), terms, text.held_out, batch=8, device=CPU
@@ -342,7 +376,7 @@ def test_training_on_a_teacher_lowers_the_held_out_loss(text: GeneralText, tmp_p
 
 
 def test_the_held_out_loss_is_the_mean_over_languages_of_the_mean_over_blocks(
-    text: GeneralText,
+    text: PackedText,
 ) -> None:
     objective = OBJECTIVES["general-bistil"]
     terms = objective.terms(make_model(objective), HALF)
@@ -371,7 +405,7 @@ def test_the_held_out_loss_is_the_mean_over_languages_of_the_mean_over_blocks(
 
 @pytest.fixture
 def batches_of(
-    monkeypatch: pytest.MonkeyPatch, text: GeneralText, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, text: PackedText, tmp_path: Path
 ) -> Callable[..., Callable[[int], Batch]]:
     """Give a function from a general section to the batches that `fit` would ask for."""
     given: list[Callable[[int], Batch]] = []
@@ -417,7 +451,7 @@ def test_masking_is_a_pure_function_of_seed_and_step(batches_of: Batches) -> Non
 
 
 def test_batches_of_phase_one_are_monolingual_unpadded_and_of_the_size_asked_for(
-    batches_of: Batches, text: GeneralText
+    batches_of: Batches, text: PackedText
 ) -> None:
     batches = batches_of(batch_pieces=100)
     own = {

@@ -15,7 +15,7 @@ ROOT = Path(limbeck.__file__).parent
 # A package stands here once, for all of its modules.
 FLOORS: dict[int, tuple[str, ...]] = {
     # ground
-    0: ("__init__", "errors", "sections", "recipe", "artifact", "plan"),
+    0: ("__init__", "errors", "sections", "recipe", "pretrain_recipe", "artifact", "plan"),
     # text: numpy, tokenizers, datasets
     1: (
         "hub",
@@ -37,9 +37,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
     # use
     2: ("evaluate", "bench"),
     # parts: torch
-    3: ("architectures", "encoder", "checkpoint", "student", "losses", "pair", "checks"),
+    3: ("architectures", "encoder", "checkpoint", "student", "losses", "survey", "pair", "checks"),
     # training
-    4: ("training", "finetune", "distil", "certify"),
+    4: ("training", "pretrain", "finetune", "distil", "certify"),
     # conductor: these import torch only inside functions
     5: ("stages", "pipeline", "judge", "doctor", "cli"),
 }

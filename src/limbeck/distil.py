@@ -4,7 +4,6 @@ The teacher is a signal: a function from a batch to its states and logits, witho
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from limbeck.blocks import Blocks, mask_pieces, schedule
+from limbeck.blocks import Blocks, PackedText, schedule
 from limbeck.encoder import LayerStates, final_norm, layer_states, states_and_logits
 from limbeck.errors import RecipeError
 from limbeck.finetune import exact_share
@@ -25,6 +24,7 @@ from limbeck.losses import (
     soft_cross_entropy,
     soft_kl,
 )
+from limbeck.pretrain import mean_held_out, mlm_batch, mlm_terms
 from limbeck.sections import General, GeneralObjective, Machine, TaskObjective
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
 
@@ -160,36 +160,30 @@ def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[i
     return terms
 
 
-GENERAL_OBJECTIVES = {"bistil": general_bistil}
+def general_mlm(
+    objective: GeneralObjective, teacher: PreTrainedModel | None, plan: Sequence[int]
+) -> TermsOf:
+    """Masked language modelling without a teacher: the baselines that distillation must beat.
+
+    From scratch where the student was drawn at random, continued pretraining where it was copied.
+    """
+    return mlm_terms
+
+
+GENERAL_OBJECTIVES: dict[str, Callable[..., TermsOf]] = {
+    "bistil": general_bistil,
+    "mlm": general_mlm,
+}
 TASK_OBJECTIVES = {"bistil": task_bistil, "kd": task_kd}
 """Kind to the function that gives its terms; `labels` needs no teacher and is not here."""
 
 
-@dataclass(frozen=True, slots=True)
-class GeneralText:
-    """Packed text of each language of phase 1, to train on and held out.
-
-    Args:
-        train: Language to blocks.
-        held_out: Language to blocks never trained on.
-        mask_id: The mask piece, where masking is asked for.
-        special: Pieces never masked, int [S].
-        vocabulary_size: Pieces to draw random replacements from.
-    """
-
-    train: Mapping[str, Blocks]
-    held_out: Mapping[str, Blocks]
-    mask_id: int
-    special: np.ndarray
-    vocabulary_size: int
-
-
 def distil_general(
     student: PreTrainedModel,
-    teacher: PreTrainedModel,
+    teacher: PreTrainedModel | None,
     *,
     plan: Sequence[int],
-    text: GeneralText,
+    text: PackedText,
     general: General,
     seed: int,
     work: Path,
@@ -197,29 +191,29 @@ def distil_general(
 ) -> list[dict[str, float]]:
     """Phase 1: train the student in place; its best weights by held-out loss are kept.
 
+    Args:
+        teacher: Not needed by `mlm`.
+
     Returns:
         The history, as `training.fit` gives it.
     """
     batch = max(1, general.batch_pieces // general.block_pieces)
     terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan)
     device = choose_device(machine.device)
-    torch.nn.Module.to(teacher, device)
+    if teacher is not None:
+        torch.nn.Module.to(teacher, device)
 
     def batches(step: int) -> Batch:
         ids = schedule(text.train, batch=batch, step=step, seed=seed).ids
-        if general.objective.masking:
-            draw = np.random.default_rng([seed, step, 1])
-            ids = mask_pieces(
-                ids,
-                rng=draw,
-                mask_id=text.mask_id,
-                vocabulary_size=text.vocabulary_size,
-                special=text.special,
-                probability=general.objective.masking,
-            ).ids
-        return _batch(ids)
+        if not general.objective.masking:
+            return _batch(ids)
+        draw = np.random.default_rng([seed, step, 1])
+        return mlm_batch(text.mask(ids, rng=draw, probability=general.objective.masking))
 
     def judge(model: PreTrainedModel) -> float:
+        if general.objective.kind == "mlm":
+            masking = general.objective.masking
+            return -mean_held_out(model, text, batch=batch, masking=masking, device=device)
         return -held_out_loss(model, terms, text.held_out, batch=batch, device=device)
 
     budget = Budget(

@@ -178,8 +178,9 @@ def masked_logits(
     Returns:
         Logits [N, V], the N chosen places in reading order.
     """
-    head = [getattr(model, name, None) for name in architecture_of(model.config).mlm_head]
-    if not all(callable(module) for module in head):
+    names = architecture_of(model.config).mlm_head
+    head = [getattr(model, name) for name in names if hasattr(model, name)]
+    if len(head) < len(names):
         # DeBERTa-v2 with `legacy` false: its head asks for the embeddings too.
         return model(input_ids=input_ids, attention_mask=attention_mask).logits[chosen]  # type: ignore[no-any-return]
     states = base_encoder(model)(input_ids=input_ids, attention_mask=attention_mask)

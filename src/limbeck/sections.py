@@ -205,7 +205,11 @@ class Student(Section):
 class GeneralObjective(Section):
     """What phase 1 minimises."""
 
-    kind: Literal["bistil"] = knob("bistil", "S2: hidden states and attention maps.", reason="S2")
+    kind: Literal["bistil", "mlm"] = knob(
+        "bistil",
+        "bistil: hidden states and attention maps. mlm: masked language modelling, no teacher.",
+        reason="S2",
+    )
     hidden: float = knob(1.0, "Weight of the hidden states' term.", reason="S2", ge=0)
     attention: float = knob(
         0.0,
@@ -220,11 +224,31 @@ class GeneralObjective(Section):
     )
     masking: float = knob(
         0.0,
-        "Share of pieces masked 80/10/10 before both models read them.",
+        "Share of pieces masked 80/10/10 before both models read them; for mlm 0.15 if not given.",
         reason="the task never sees masks; S2 masks 0.15; not ablated yet",
         ge=0,
         lt=1,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mlm_masks(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("kind") == "mlm":
+            return {"masking": 0.15, **value}
+        return value
+
+    @model_validator(mode="after")
+    def _something_is_predicted(self) -> "GeneralObjective":
+        if self.kind == "mlm" and not self.masking:
+            raise ValueError("kind mlm predicts what is masked, and masking is 0; set it to 0.15")
+        return self
+
+
+GENERAL_FIELDS = {
+    "bistil": {"kind", "hidden", "attention", "scale", "masking"},
+    "mlm": {"kind", "masking"},
+}
+"""Phase-1 objective to the fields that it reads; the others change nothing."""
 
 
 class General(Section):

@@ -5,22 +5,21 @@ from typing import Any
 
 from limbeck.artifact import file_hash
 from limbeck.corpus import CorpusSource, find_files, prepare
-from limbeck.recipe import Recipe
-from limbeck.stages.record import Job, Outcome, Stage, languages_of
+from limbeck.stages.record import AnyRecipe, Job, Outcome, Stage, languages_of
 
 
-def _section(recipe: Recipe) -> dict[str, Any]:
+def _section(recipe: AnyRecipe) -> dict[str, Any]:
     texts = {
         one: recipe.corpus.texts[one].model_dump(exclude={"path"}) for one in languages_of(recipe)
     }
     return {"texts": texts, "filter": recipe.corpus.filter.model_dump()}
 
 
-def _source(recipe: Recipe, language: str) -> CorpusSource:
+def _source(recipe: AnyRecipe, language: str) -> CorpusSource:
     return CorpusSource(**recipe.corpus.texts[language].model_dump(exclude_none=True))
 
 
-def _outside(recipe: Recipe) -> dict[str, str]:
+def _outside(recipe: AnyRecipe) -> dict[str, str]:
     found = {}
     for language in languages_of(recipe):
         files = find_files(_source(recipe, language), language=language)
@@ -29,7 +28,7 @@ def _outside(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def _run(job: Job) -> Outcome:
+def _run(job: Job[AnyRecipe]) -> Outcome:
     filters = job.recipe.corpus.filter
     counts = prepare(
         {one: _source(job.recipe, one) for one in languages_of(job.recipe)},

@@ -1,32 +1,27 @@
 """Stage general: phase 1, distillation on unlabelled text of every language."""
 
-import json
 import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from tokenizers import Tokenizer
-
-from limbeck.blocks import Blocks, read_counts
+from limbeck.blocks import PackedText
 from limbeck.errors import RecipeError
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
-from limbeck.stages.models import Attention, ends_of, keep_history, save_model, trimmed_teacher
+from limbeck.sections import GENERAL_FIELDS
+from limbeck.stages.models import Attention, keep_history, save_model, trimmed_teacher
 from limbeck.stages.record import Job, Outcome, Stage, languages_of, layer_plan_of
-from limbeck.tokenizer import load_tokenizer
-
-if TYPE_CHECKING:
-    from limbeck.distil import GeneralText
+from limbeck.stages.text import open_corpora
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     if recipe.general.steps == 0:
         return {"steps": 0}
-    return {**recipe.general.model_dump(), "seed": recipe.seed}
+    objective = recipe.general.objective
+    read = objective.model_dump(include=GENERAL_FIELDS[objective.kind])
+    return {**recipe.general.model_dump(), "objective": read, "seed": recipe.seed}
 
 
-def _run(job: Job) -> Outcome:
+def _run(job: Job[Recipe]) -> Outcome:
     from limbeck.distil import distil_general
     from limbeck.encoder import load_encoder
 
@@ -34,11 +29,14 @@ def _run(job: Job) -> Outcome:
     if recipe.general.steps == 0:
         shutil.copytree(folder, job.folder / "model", dirs_exist_ok=True)
         return Outcome()
-    attention: Attention = "eager" if recipe.general.objective.attention else "sdpa"
+    objective = recipe.general.objective
+    maps = objective.kind == "bistil" and objective.attention > 0
+    attention: Attention = "eager" if maps else "sdpa"
     student = load_encoder(folder, head="mlm", attention=attention)
+    alone = objective.kind == "mlm"
     history = distil_general(
         student,
-        trimmed_teacher(job, attention=attention),
+        None if alone else trimmed_teacher(job, attention=attention),
         plan=layer_plan_of(recipe),
         text=general_text(job),
         general=recipe.general,
@@ -51,55 +49,27 @@ def _run(job: Job) -> Outcome:
     return Outcome(metrics={"held_out_loss": -kept["dev"]})
 
 
-def general_text(job: Job) -> "GeneralText":
+def general_text(job: Job[Recipe]) -> PackedText:
     """Give the packed text of every language, as phase 1 reads it.
 
     Raises:
         RecipeError: Masking is asked for, and the tokenizer has no mask piece.
     """
-    from limbeck.distil import GeneralText
-
-    recipe, folder = job.recipe, job.inputs["vocabulary"].path("tokenizer")
-    tokenizer = load_tokenizer(folder)
-    begin, _ = ends_of(tokenizer)
-    packed = job.inputs["vocabulary"].path("blocks")
-
-    def part(name: str) -> dict[str, Blocks]:
-        paths = {one: packed / f"{one}.{name}" for one in languages_of(recipe)}
-        return {
-            one: Blocks(path, length=_block_pieces(recipe, path, name), begin=begin)
-            for one, path in paths.items()
-        }
-
-    mask_id = _mask_id(folder, tokenizer)
-    if mask_id < 0 and recipe.general.objective.masking:
+    recipe, vocabulary = job.recipe, job.inputs["vocabulary"]
+    text = open_corpora(
+        vocabulary.path("blocks"),
+        vocabulary.path("tokenizer"),
+        languages=languages_of(recipe),
+        block_pieces=recipe.general.block_pieces,
+    )
+    if text.mask_id < 0 and recipe.general.objective.masking:
         raise RecipeError(
             "the teacher's tokenizer has no mask piece",
             where="general.objective.masking",
             found=str(recipe.general.objective.masking),
             expected="0",
         )
-    return GeneralText(
-        train=part("train"),
-        held_out=part("heldout"),
-        mask_id=mask_id,
-        special=np.array(sorted(tokenizer.get_added_tokens_decoder())),
-        vocabulary_size=tokenizer.get_vocab_size(),
-    )
-
-
-def _block_pieces(recipe: Recipe, path: Path, part: str) -> int:
-    """Give the block length; a short held-out text is one short block rather than an error."""
-    length = recipe.general.block_pieces
-    return min(length, read_counts(path).pieces + 1) if part == "heldout" else length
-
-
-def _mask_id(folder: Path, tokenizer: Tokenizer) -> int:
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    mask = config.get("mask_token")
-    name = mask.get("content") if isinstance(mask, dict) else mask
-    found = tokenizer.token_to_id(name) if name else None
-    return -1 if found is None else found
+    return text
 
 
 def _outside(recipe: Recipe) -> dict[str, str]:

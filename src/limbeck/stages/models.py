@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import Tokenizer
 
-from limbeck.errors import DataError
 from limbeck.hub import model_folder
 from limbeck.sections import Task, Teacher
 from limbeck.stages.labels import Labelled
 from limbeck.stages.record import Job
 from limbeck.tasks import TASKS
-from limbeck.tasks.windows import special_pieces
 from limbeck.tokenizer import PieceMap
 
 if TYPE_CHECKING:
@@ -105,16 +103,3 @@ def trimmed_tuned_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel
     kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
     model = load_encoder(job.inputs["teacher"].path("model"), head="tagging", attention=attention)
     return trim_model(model, kept)
-
-
-def ends_of(tokenizer: Tokenizer) -> tuple[int, int]:
-    """Give the pieces that the tokenizer puts before and after a text."""
-    special = special_pieces(tokenizer)
-    if not special.begin or not special.end:
-        raise DataError(
-            "the teacher's tokenizer puts no piece before and after a text",
-            where="teacher.model",
-            found=str(special),
-            do="give its tokenizer.json a TemplateProcessing with begin and end pieces",
-        )
-    return special.begin[0], special.end[-1]

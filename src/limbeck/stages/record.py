@@ -3,19 +3,24 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from limbeck.artifact import Artifact
 from limbeck.hub import depth, model_folder, read_config
 from limbeck.plan import layer_plan
+from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
+
+AnyRecipe = Recipe | PretrainRecipe
+Recipe_co = TypeVar("Recipe_co", bound=AnyRecipe, covariant=True)
+Recipe_contra = TypeVar("Recipe_contra", bound=AnyRecipe, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Generic[Recipe_co]):
     """What a stage's body is given: the recipe, its folder, and its finished inputs."""
 
-    recipe: Recipe
+    recipe: Recipe_co
     folder: Path
     inputs: Mapping[str, Artifact]
 
@@ -34,8 +39,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One step from recipe to scores.
+class Stage(Generic[Recipe_contra]):
+    """One step from a recipe of some kind to its last artifact.
 
     Args:
         name: Its name, and the start of its artifacts' folders.
@@ -49,9 +54,9 @@ class Stage:
     name: str
     version: int
     inputs: tuple[str, ...]
-    section: Callable[[Recipe], dict[str, Any]]
-    outside: Callable[[Recipe], dict[str, str]]
-    run: Callable[[Job], Outcome]
+    section: Callable[[Recipe_contra], dict[str, Any]]
+    outside: Callable[[Recipe_contra], dict[str, str]]
+    run: Callable[[Job[Recipe_contra]], Outcome]
 
 
 def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
@@ -68,6 +73,8 @@ def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
     return layer_plan(layers, wanted.layers or max(1, layers // share), plan=wanted.plan)
 
 
-def languages_of(recipe: Recipe) -> list[str]:
-    """Give the recipe's languages, the source first, each once."""
+def languages_of(recipe: AnyRecipe) -> list[str]:
+    """Give the languages whose text is read, each once: the source first, or the corpora's."""
+    if isinstance(recipe, PretrainRecipe):
+        return list(recipe.corpus.texts)
     return list(dict.fromkeys([recipe.languages.source, *recipe.languages.targets]))

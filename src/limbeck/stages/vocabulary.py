@@ -4,12 +4,11 @@ from pathlib import Path
 
 from limbeck import vocabulary
 from limbeck.artifact import file_hash
-from limbeck.blocks import pack
 from limbeck.corpus import read_texts
 from limbeck.hub import content_hashes, model_folder, read_config, width
 from limbeck.recipe import Recipe
-from limbeck.stages.models import ends_of
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
+from limbeck.stages.text import pack_corpora
 from limbeck.tokenizer import load_tokenizer, trim_tokenizer
 
 
@@ -45,15 +44,7 @@ def _run(job: Job) -> Outcome:
     piece_map = trim_tokenizer(folder, kept, job.folder / "tokenizer")
     piece_map.save(job.folder / "pieces.npz")
     trimmed = load_tokenizer(job.folder / "tokenizer")
-    begin, end = ends_of(trimmed)
-    packed = {}
-    for one in languages_of(recipe):
-        for part in ("train", "heldout"):
-            target = job.folder / "blocks" / f"{one}.{part}"
-            target.parent.mkdir(exist_ok=True)
-            lines = read_texts(texts.path(f"{one}.{part}.txt"))
-            told = pack(lines, trimmed, target, begin=begin, end=end)
-            packed[f"{one}.{part}"] = told.pieces
+    packed = pack_corpora(job, trimmed)
     report = vocabulary.report(
         tokenizer,
         trimmed,
