@@ -12,6 +12,7 @@ import typer
 
 from conftest import Finished, Told
 from limbeck import __version__, cli
+from limbeck.pretrain_recipe import PRETRAINING
 from limbeck.recipe import shipped_recipes
 
 Call = Callable[..., Told]
@@ -160,7 +161,9 @@ def test_explain_tells_a_field_and_the_benchmarks(limbeck: Call):
 
 
 def test_recipes_lists_the_shipped_ones(limbeck: Call):
-    assert limbeck("recipes").out.split() == shipped_recipes()
+    listed = limbeck("recipes").out.splitlines()
+    pretraining = [f"{name}  (limbeck pretrain)" for name in shipped_recipes(PRETRAINING)]
+    assert listed == [*shipped_recipes(), *pretraining]
 
 
 def test_evaluate_prints_the_stated_object(limbeck: Call, finished: Finished, tiny_data: Path):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from limbeck.cli import app
-from limbeck.recipe import check_recipe, explain, read_recipe, shipped_recipes
+from limbeck.pretrain_recipe import PRETRAINING, read_pretrain_recipe
+from limbeck.recipe import check_as, check_recipe, explain, read_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +22,8 @@ def reference() -> str:
         "",
     ]
     lines += [f"- {line}" for line in explain("recipe")]
+    lines += ["", "## Of `limbeck pretrain`", ""]
+    lines += [f"- {line}" for line in explain(PRETRAINING.name, PRETRAINING)]
     return "\n".join(lines) + "\n"
 
 
@@ -51,6 +54,21 @@ def test_every_shipped_recipe_loads_and_is_named_after_its_file(name: str):
     recipe = read_recipe(name)
     assert recipe.name == name
     assert check_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize("name", shipped_recipes(PRETRAINING))
+def test_every_shipped_recipe_of_pretraining_loads(name: str):
+    recipe = read_pretrain_recipe(name)
+    assert recipe.name == name
+    assert check_as(PRETRAINING, recipe.model_dump(mode="json")) == recipe
+
+
+def test_the_recipe_in_the_page_on_pretraining_is_valid(tmp_path: Path):
+    page = (ROOT / "docs" / "pretrain.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    path = tmp_path / "recipe.toml"
+    path.write_text(block, encoding="utf-8")
+    assert list(read_pretrain_recipe(path).corpus.texts) == ["eng", "hau", "yor"]
 
 
 if __name__ == "__main__":

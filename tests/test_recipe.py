@@ -9,7 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from limbeck.errors import RecipeError
+from limbeck.pretrain_recipe import PRETRAINING
 from limbeck.recipe import (
+    DISTILLATION,
     Recipe,
     check_recipe,
     explain,
@@ -34,10 +36,12 @@ MINIMAL: dict[str, Any] = {
 
 # Numbers that have no unit: rates, shares, weights, seeds.
 PURE = {"seed", "learning_rate", "held_out", "min_probability", "hidden", "attention", "logits"}
-PURE |= {"gold", "text", "masking", "warmup", "temperature"}
+PURE |= {"gold", "text", "masking", "warmup", "temperature", "coverage", "sampling_exponent"}
+PURE |= {"weight_decay", "dropout"}
 
-FIELDS = [(path, field) for path, field in fields()]
-PLAIN = [(path, field) for path, field in FIELDS if not isinstance(field.default, BaseModel)]
+OWN = [(path, field, DISTILLATION) for path, field in fields()]
+FIELDS = [*OWN, *((f"pretrain.{path}", field, PRETRAINING) for path, field in fields(PRETRAINING))]
+PLAIN = [(path, field) for path, field, _ in FIELDS if not isinstance(field.default, BaseModel)]
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
@@ -62,11 +66,11 @@ def number_kinds(annotation: Any) -> set[Any]:
     return {int, float} & {annotation, *get_args(annotation)}
 
 
-@pytest.mark.parametrize(("path", "field"), FIELDS, ids=[path for path, _ in FIELDS])
-def test_every_field_has_a_meaning(path: str, field: Any):
+@pytest.mark.parametrize(("path", "field", "kind"), FIELDS, ids=[path for path, *_ in FIELDS])
+def test_every_field_has_a_meaning(path: str, field: Any, kind: Any):
     is_section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     assert field.description or (is_section and field.annotation.__doc__)
-    (line, *_) = explain(path)
+    (line, *_) = explain(path, kind)
     assert path in line and len(line) > len(path) + 10
 
 
@@ -88,7 +92,8 @@ def test_explain_tells_type_default_unit_meaning_and_reason():
 
 
 def test_explain_tells_a_section_a_language_and_everything():
-    assert len(explain("recipe")) == len(FIELDS)
+    assert len(explain("recipe")) == len(OWN)
+    assert len(explain("pretrain", PRETRAINING)) == len(FIELDS) - len(OWN)
     lines = explain("teacher")
     assert lines[0].startswith("[teacher]") and len(lines) == 6
     assert explain("corpus.yor.path") == explain("corpus.LANG.path")
@@ -110,7 +115,7 @@ def test_explain_names_the_nearest_field():
         ("task.objective.kindd", "r.toml: task.objective.kindd: unknown key; expected 'kind'"),
         ("corpus.yor.colum", "r.toml: corpus.yor.colum: unknown key; expected 'column'"),
         ("corpus.filter.held", "expected 'held_out'; see `limbeck explain corpus.filter`"),
-        ("evaluate.zzz", "expected one of: splits, resamples; see `limbeck explain evaluate`"),
+        ("evaluate.zzz", "expected one of: languages, splits, resamples; see `limbeck explain"),
         ("zzz", "expected one of: name, seed, languages"),
     ],
 )

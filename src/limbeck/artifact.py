@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from limbeck.errors import ArtifactError, LimbeckError
+from limbeck.errors import ArtifactError, LimbeckError, RecipeError
 
 log = logging.getLogger(__name__)
 
@@ -251,6 +251,34 @@ def disk_errors(where: Path) -> Iterator[None]:
             found=f"{free / 1e6:.0f} MB free",
             do="make room and run again: finished stages are kept, this one resumes",
         ) from error
+
+
+def check_new_folder(output: Path) -> None:
+    """Check that a folder can be made: it is not there, or empty.
+
+    Raises:
+        RecipeError: It holds something, or is a file.
+    """
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        do = "name another folder, or empty this one"
+        raise RecipeError("the output folder is not empty", where=str(output), do=do)
+
+
+def copy_folder(source: Path, output: Path) -> None:
+    """Copy a folder; the copy appears whole or not at all.
+
+    Raises:
+        RecipeError: The output is not empty.
+        ArtifactError: The disk is full, or the output cannot be written.
+    """
+    check_new_folder(output)
+    partial = output.absolute().with_name(f".{output.name}.{os.getpid()}.part")
+    with disk_errors(output):
+        try:
+            shutil.copytree(source, partial)
+            partial.replace(output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

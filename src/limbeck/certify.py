@@ -16,7 +16,7 @@ import numpy as np
 from limbeck import audit, corpus, vocabulary
 from limbeck.anatomy import anatomy, load_tokenizer
 from limbeck.architectures import special_ids
-from limbeck.artifact import write_json
+from limbeck.artifact import check_new_folder, write_json
 from limbeck.audit import LanguageReport, VocabularyReport
 from limbeck.checkpoint import load_checkpoint
 from limbeck.checks import Check, run_checks
@@ -295,9 +295,7 @@ def _budget(pieces: int, max_pieces: int | None) -> list[Check]:
 
 
 def _check_options(output: Path, corpora: Mapping[str, str], fraction: float) -> None:
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        do = "name another folder, or empty this one"
-        raise RecipeError("the output folder is not empty", where=str(output), do=do)
+    check_new_folder(output)
     if not corpora:
         raise RecipeError("no corpus is named", where="corpora", expected="one per language")
     for language in corpora:

@@ -53,6 +53,41 @@ def run(
 
 
 @app.command()
+def pretrain(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe of pretraining: a file, or a shipped one's name.")
+    ],
+    assign: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    name: Annotated[str | None, typer.Option("--name", help="The run's name.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to copy the model to.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a masked language model on corpora: a teacher of your own languages."""
+    from limbeck import pipeline
+    from limbeck.artifact import Store, check_new_folder, copy_folder
+    from limbeck.pretrain_recipe import read_pretrain_recipe
+
+    wanted = read_pretrain_recipe(recipe, assign or ())
+    if output is not None:
+        check_new_folder(output)
+    finished = pipeline.run(wanted, Store(store), name=name)
+    model = finished.artifacts["pretrain"].path("model")
+    if output is not None:
+        copy_folder(model, output)
+    told = {**finished.to_dict(), "model": str(output or model)}
+    if as_json:
+        _print_json(told)
+        return
+    _survey_tables(told)
+    print(f"model: {told['model']}")
+    if finished.made == 0:
+        print("Everything was done already; nothing ran.")
+
+
+@app.command()
 def plan(
     recipe: RecipeArgument,
     assign: SetOption = None,
@@ -116,7 +151,8 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
 @app.command()
 def explain(
     field: Annotated[
-        str, typer.Argument(help="A dotted field, a section, `recipe`, `benchmarks`.")
+        str,
+        typer.Argument(help="A dotted field, a section, `recipe`, `pretrain`, `benchmarks`."),
     ],
 ) -> None:
     """Tell what a recipe's field means, its unit, its default and why."""
@@ -126,19 +162,25 @@ def explain(
         for one in BENCHMARKS.values():
             print(f"{one.name}: {one.citation}. Licence {one.licence}. {' '.join(one.languages)}")
         return
+    from limbeck.pretrain_recipe import PRETRAINING
+    from limbeck.recipe import DISTILLATION
     from limbeck.recipe import explain as explain_field
 
-    for line in explain_field(field):
+    is_pretraining = field.partition(".")[0] == PRETRAINING.name
+    for line in explain_field(field, PRETRAINING if is_pretraining else DISTILLATION):
         print(line)
 
 
 @app.command()
 def recipes() -> None:
-    """List the recipes that come with limbeck."""
+    """List the recipes that come with limbeck, and after them those of `limbeck pretrain`."""
+    from limbeck.pretrain_recipe import PRETRAINING
     from limbeck.recipe import shipped_recipes
 
     for name in shipped_recipes():
         print(name)
+    for name in shipped_recipes(PRETRAINING):
+        print(f"{name}  (limbeck pretrain)")
 
 
 @app.command()
@@ -270,6 +312,31 @@ def _top(
 
 def main() -> None:
     """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else.
+
+def _survey_tables(told: dict[str, Any]) -> None:
+    millions = told["size"]["total"] / 1e6
+    print(f"{told['run']}: {millions:.2f} M parameters, held-out loss in nats")
+    losses = Table()
+    for language in told["held_out_loss"]:
+        losses.add_column(language, justify="right")
+    losses.add_row(*(f"{loss:.2f}" for loss in told["held_out_loss"].values()))
+    console = Console(width=max(100, Console().width))
+    console.print(losses)
+    pairs = [(a, b) for a, found in told["retrieval"].items() for b in found if a < b]
+    if not pairs:
+        return
+    print("translations found by cosine, %, mean of both directions")
+    layers = Table()
+    layers.add_column("layer", justify="right")
+    for a, b in pairs:
+        layers.add_column(f"{a}-{b}", justify="right")
+    there = [told["retrieval"][a][b] for a, b in pairs]
+    back = [told["retrieval"][b][a] for a, b in pairs]
+    for layer in range(len(there[0])):
+        means = (50 * (x[layer] + y[layer]) for x, y in zip(there, back, strict=True))
+        layers.add_row(str(layer) if layer else "pieces", *(f"{mean:.1f}" for mean in means))
+    console.print(layers)
+
 
     A mistake is one line, `limbeck: …`, and the last on stderr; the lines before it, of what was
     under way, start with the time.

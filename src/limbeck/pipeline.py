@@ -4,7 +4,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any
 from limbeck.artifact import Artifact, Manifest, Store, disk_errors, key, write_json
 from limbeck.errors import RecipeError
 from limbeck.hub import model_folder
+from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
 from limbeck.sections import is_name
-from limbeck.stages import STAGES, Job, Stage, layer_plan_of
+from limbeck.stages import PRETRAIN_STAGES, STAGES, Job, Stage, layer_plan_of
 from limbeck.stages.labels import read_labelled, read_split
-from limbeck.stages.record import languages_of
+from limbeck.stages.record import AnyRecipe, languages_of
+from limbeck.stages.survey import read_parallel
 from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Planned:
         differs: Dotted fields that differ from the nearest finished artifact of this stage.
     """
 
-    stage: Stage
+    stage: Stage[Any]
     manifest: Manifest
     folder: Path
     is_done: bool
@@ -54,32 +56,29 @@ class Run:
     made: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the run as the JSON object that `limbeck run --json` prints."""
-        told = self.artifacts["evaluate"].manifest.metrics
+        """Give the run as the JSON object that `--json` prints, the last stage's metrics in it."""
+        *_, last = self.artifacts.values()
         return {
             "run": self.name,
             "store": str(self.store),
             "made": self.made,
             "artifacts": {name: str(one.folder) for name, one in self.artifacts.items()},
-            "scores": told["scores"],
-            "student_against_teacher": told["student_against_teacher"],
-            "fidelity": told["fidelity"],
-            "size": told["size"],
-            "speed": told["speed"],
+            **last.manifest.metrics,
             "seconds": {name: one.manifest.seconds for name, one in self.artifacts.items()},
         }
 
 
-def plan(recipe: Recipe, store: Store) -> list[Planned]:
+def plan(recipe: AnyRecipe, store: Store) -> list[Planned]:
     """Work out what a recipe needs, what is there, and what makes the rest differ.
 
     Raises:
         LimbeckError: A file from outside cannot be read, or a field does not fit the teacher.
     """
-    layer_plan_of(recipe)
+    course = COURSES[type(recipe)]
+    course.check_fields(recipe)
     planned: list[Planned] = []
     keys: dict[str, str] = {}
-    for stage in STAGES:
+    for stage in course.stages:
         one = _manifest(recipe, stage, keys)
         keys[stage.name] = one.key
         found = store.find(stage.name, one.key)
@@ -89,7 +88,7 @@ def plan(recipe: Recipe, store: Store) -> list[Planned]:
     return planned
 
 
-def _manifest(recipe: Recipe, stage: Stage, keys: Mapping[str, str]) -> Manifest:
+def _manifest(recipe: AnyRecipe, stage: Stage[Any], keys: Mapping[str, str]) -> Manifest:
     section = stage.section(recipe)
     inputs = {name: keys[name] for name in stage.inputs}
     outside = stage.outside(recipe)
@@ -145,7 +144,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def run(recipe: Recipe, store: Store, *, name: str | None = None) -> Run:
+def run(recipe: AnyRecipe, store: Store, *, name: str | None = None) -> Run:
     """Make every artifact that a recipe lacks, in order, and record the run.
 
     A killed run resumes where it was; two runs on one store share the work.
@@ -165,7 +164,9 @@ def run(recipe: Recipe, store: Store, *, name: str | None = None) -> Run:
     made = 0
     with disk_errors(store.root):
         planned = plan(recipe, store)
-        _check_early(recipe, {one.stage.name for one in planned if not one.is_done})
+        COURSES[type(recipe)].check_early(
+            recipe, {one.stage.name for one in planned if not one.is_done}
+        )
         for one in planned:
             with store.lock(one.stage.name, one.manifest.key):
                 found = store.find(one.stage.name, one.manifest.key)
@@ -203,8 +204,35 @@ def _check_early(recipe: Recipe, waiting: set[str]) -> None:
                 read_split(recipe, language, split)
 
 
+def _check_pretraining(recipe: PretrainRecipe, waiting: set[str]) -> None:
+    if "survey" in waiting:
+        read_parallel(recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How one kind of recipe is carried out.
+
+    Args:
+        stages: Its stages, in order.
+        check_fields: Refuses fields that do not fit each other or the teacher.
+        check_early: Reads what is cheap to read, given the names of the stages that will run.
+    """
+
+    stages: tuple[Stage[Any], ...]
+    check_fields: Callable[[Any], object]
+    check_early: Callable[[Any, set[str]], None]
+
+
+COURSES: dict[type, Course] = {
+    Recipe: Course(STAGES, layer_plan_of, _check_early),
+    PretrainRecipe: Course(PRETRAIN_STAGES, lambda _: None, _check_pretraining),
+}
+"""Kind of recipe to how it is carried out."""
+
+
 def _make(
-    recipe: Recipe, one: Planned, store: Store, artifacts: Mapping[str, Artifact]
+    recipe: AnyRecipe, one: Planned, store: Store, artifacts: Mapping[str, Artifact]
 ) -> Artifact:
     resumes = (one.folder / "work").exists()
     log.info("%s: %s", one.stage.name, "resumes" if resumes else "starts")
