@@ -298,21 +298,6 @@ def _scores_table(told: dict[str, Any]) -> None:
     Console(width=max(100, Console().width)).print(table)
 
 
-@app.callback(invoke_without_command=True)
-def _top(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
-        print(__version__)
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-def main() -> None:
-    """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else.
-
 def _survey_tables(told: dict[str, Any]) -> None:
     millions = told["size"]["total"] / 1e6
     print(f"{told['run']}: {millions:.2f} M parameters, held-out loss in nats")
@@ -337,6 +322,21 @@ def _survey_tables(told: dict[str, Any]) -> None:
         layers.add_row(str(layer) if layer else "pieces", *(f"{mean:.1f}" for mean in means))
     console.print(layers)
 
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 2 a mistake of the user's, 1 anything else.
 
     A mistake is one line, `limbeck: …`, and the last on stderr; the lines before it, of what was
     under way, start with the time.
