@@ -35,7 +35,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "world",
     ),
     # use
-    2: ("evaluate", "bench"),
+    2: ("evaluate", "bench", "report"),
     # parts: torch
     3: ("architectures", "encoder", "checkpoint", "student", "losses", "survey", "pair", "checks"),
     # training
