@@ -248,6 +248,21 @@ def evaluate(
 
 
 @app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run's name, from `limbeck status`.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML file.")] = Path(
+        "report.html"
+    ),
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write a finished run as one HTML page: scores, sizes, curves, mistakes, recipe."""
+    from limbeck.report import write_report
+
+    write_report(run, store, output)
+    print(f"{output}  {output.stat().st_size / 1e3:.0f} kB")
+
+
+@app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine has: packages, cores, memory, devices, number formats."""
     from limbeck.doctor import facts
@@ -371,7 +386,10 @@ def _end(message: str) -> NoReturn:
 
 # The parser's own word for a mistake on the command line, whichever click typer brings.
 _UsageError: Any = typer.BadParameter.__bases__[0]
-_TRAIN_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow")
+_TRAIN_PACKAGES = (
+    "torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow",
+    "matplotlib", "jinja2",
+)  # fmt: skip
 
 
 if __name__ == "__main__":
