@@ -29,9 +29,11 @@ _MOST_TEXTS = 20_000
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     task = recipe.task
-    text = {"text_languages": recipe.languages.targets} if task.objective.text else {}
+    objective, share = task.objective, task.objective.text_share
+    text = {"text_languages": recipe.languages.targets} if share else {}
     return {**labels_section(recipe), **task.model_dump(exclude={"benchmark", "objective"})} | {
-        "objective": task.objective.model_dump(include=OBJECTIVE_FIELDS[task.objective.kind]),
+        "objective": objective.model_dump(include=OBJECTIVE_FIELDS[objective.kind])
+        | {"text": share},
         "plan": list(layer_plan_of(recipe)),
         "seed": recipe.seed,
         **text,
@@ -77,7 +79,7 @@ def _run(job: Job) -> Outcome:
         pace=recipe.task,
         terms=terms,
         mix=_text_mix(job, tokenizer, data, pad_id=student.config.pad_token_id or 0),
-        text_share=objective.text,
+        text_share=objective.text_share,
         name="task",
     )
     save_model(
@@ -97,7 +99,8 @@ def _text_mix(
     from limbeck.finetune import window_batches
 
     task, seed = job.recipe.task, job.recipe.seed
-    if not task.objective.text:
+    share = task.objective.text_share
+    if not share:
         return None
     if task.objective.kind == "labels":
         raise RecipeError(
@@ -114,10 +117,10 @@ def _text_mix(
     encode = TASKS[task.kind].encode
     windows = encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
     tagged = encode(data.train, tokenizer, data.labels, max_pieces=task.max_pieces)
-    share = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))
-    batch = max(1, round(task.batch_sentences * share))
+    shorter = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))
+    batch = max(1, round(task.batch_sentences * shorter))
     text = window_batches(windows, batch=batch, seed=seed, pad_id=pad_id)
-    return lambda labelled: weave_text(labelled, text, task.objective.text)
+    return lambda labelled: weave_text(labelled, text, share)
 
 
 def _mean_pieces(windows: Sequence[Window]) -> float:
