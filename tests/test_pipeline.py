@@ -228,16 +228,19 @@ def test_the_student_is_compared_with_its_teacher_where_there_are_no_labels(
 
 
 def test_phase_2_may_read_the_targets_unlabelled_text(kept_store: Path, finished: Finished):
-    run = pipeline.run(read_recipe(finished.recipe, ["task.objective.text=0.5"]), Store(kept_store))
-    assert run.made == 2, "the task and its scores"
-    whole = json.loads((finished.store / "runs" / "tiny.json").read_text())
-    folders = (run.artifacts["task"].folder, Path(whole["artifacts"]["task"]))
-    curves = [(folder / "metrics.jsonl").read_text().splitlines() for folder in folders]
-    steps = [max(json.loads(row)["step"] for row in curve) for curve in curves]
+    steps = []
+    for share in (0.5, 0.0):
+        recipe = read_recipe(finished.recipe, [f"task.objective.text={share}"])
+        run = pipeline.run(recipe, Store(kept_store))
+        assert run.made == 2, "the task and its scores"
+        curve = (run.artifacts["task"].folder / "metrics.jsonl").read_text().splitlines()
+        steps.append(max(json.loads(row)["step"] for row in curve))
     assert steps[0] == 2 * steps[1], "as many steps on text as on labels"
     with pytest.raises(RecipeError, match=r"task\.objective\.text: unlabelled text needs a teacher"):
         overrides = ["task.objective.text=0.5", "task.objective.kind=labels"]
         pipeline.run(read_recipe(finished.recipe, overrides), Store(kept_store))
+    plain = read_recipe(finished.recipe, ["task.objective.kind=labels"])
+    assert plain.task.objective.text_share == 0, "labels alone need none, and ask for none"
 
 
 def test_a_corpus_that_no_language_names_is_told_and_not_used(kept_store, finished, caplog):
