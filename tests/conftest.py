@@ -263,7 +263,7 @@ class Started:
         return Told(self.process.exitcode, self.out.read_text(), self.err.read_text())
 
 
-def start(folder: Path, *args: object) -> Started:
+def start(folder: Path, *args: object, **environment: str) -> Started:
     """Start the command line in a process of its own, whose streams go to files in a folder.
 
     The processes are forked from one that has imported torch: to do so takes longer than to run.
@@ -271,12 +271,14 @@ def start(folder: Path, *args: object) -> Started:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["limbeck.cli", "limbeck.pipeline", "limbeck.distil"])
     streams = [Path(tempfile.mkstemp(dir=folder, suffix=name)[1]) for name in (".out", ".err")]
-    process = context.Process(target=_command, args=(list(map(str, args)), *streams))
+    given = (list(map(str, args)), *streams, environment)
+    process = context.Process(target=_command, args=given)
     process.start()
     return Started(process, *streams)
 
 
-def _command(arguments: list[str], out: Path, err: Path) -> None:
+def _command(arguments: list[str], out: Path, err: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     for stream, path in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(path, os.O_WRONLY), stream.fileno())
     from limbeck import cli

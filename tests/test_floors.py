@@ -15,7 +15,16 @@ ROOT = Path(limbeck.__file__).parent
 # A package stands here once, for all of its modules.
 FLOORS: dict[int, tuple[str, ...]] = {
     # ground
-    0: ("__init__", "errors", "sections", "recipe", "pretrain_recipe", "artifact", "plan"),
+    0: (
+        "__init__",
+        "errors",
+        "processes",
+        "sections",
+        "recipe",
+        "pretrain_recipe",
+        "artifact",
+        "plan",
+    ),
     # text: numpy, tokenizers, datasets
     1: (
         "hub",
@@ -39,9 +48,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
     # parts: torch
     3: ("architectures", "encoder", "checkpoint", "student", "losses", "survey", "pair", "checks"),
     # training
-    4: ("training", "pretrain", "finetune", "distil", "certify"),
+    4: ("together", "watch", "training", "pretrain", "finetune", "distil", "certify"),
     # conductor: these import torch only inside functions
-    5: ("stages", "pipeline", "judge", "doctor", "cli"),
+    5: ("stages", "pipeline", "judge", "doctor", "cli", "__main__"),
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Callable
 from itertools import product
@@ -11,17 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from conftest import Told, start
-from limbeck import pipeline
+from conftest import Started, Told, start
+from limbeck import pipeline, together, training
 from limbeck.artifact import Store, file_hash
 from limbeck.certify import trim_and_certify
 from limbeck.encoder import count_parameters, load_encoder
 from limbeck.errors import DataError, LimbeckError, RecipeError
 from limbeck.pretrain import held_out_mlm
 from limbeck.pretrain_recipe import MODEL_FIELDS, Model, read_pretrain_recipe
+from limbeck.sections import Machine
 from limbeck.stages.text import open_corpora
+from test_encoder import tiny_model
 
 RECIPE = """\
 name = "tiny"
@@ -292,6 +296,85 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe: Path, tmp_path: Path, 
         assert pair[0].read_bytes() == pair[1].read_bytes(), name
     told = [one.artifacts["survey"].manifest.metrics for one in (resumed, expected)]
     assert told[0] == told[1]
+
+
+# several processes
+
+
+def start_two(folder: Path, *args: object) -> list[Started]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        start(folder, *args, RANK=rank, LOCAL_RANK=rank, TORCHELASTIC_RUN_ID=port, **shared)
+        for rank in ("0", "1")
+    ]
+
+
+def curve(finished: Path) -> list[tuple[float, float]]:
+    (path,) = finished.glob("pretrain-*/metrics.jsonl")
+    rows = map(json.loads, path.read_text().splitlines())
+    return [(row["step"], row.get("mlm", row.get("judged"))) for row in rows]
+
+
+def test_two_processes_give_the_curve_of_one_even_when_killed(recipe: Path, tmp_path: Path):
+    long = ("training.steps=30", "training.evaluations=3", "training.batch_pieces=160")
+    sets = [word for one in (*long, "machine.checkpoint_seconds=0.02") for word in ("--set", one)]
+    store = tmp_path / "two"
+    arguments = ("pretrain", recipe, "--store", store, *sets, "--json")
+    both = start_two(tmp_path, *arguments)
+    deadline = time.monotonic() + 180
+    while not list(store.glob("pretrain-*/work/checkpoint-*/complete")):
+        assert all(one.process.is_alive() for one in both), [one.wait() for one in both]
+        assert time.monotonic() < deadline, "no checkpoint in three minutes"
+        time.sleep(0.005)
+    for one in both:
+        one.process.kill()
+    assert {one.wait().code for one in both} == {-signal.SIGKILL}
+    ended = [one.wait() for one in start_two(tmp_path, *arguments)]
+    assert [one.code for one in ended] == [0, 0], ended
+    assert json.loads(ended[0].out)["made"] == 2 and ended[1].out == "", "the first alone tells"
+    assert "pretrain: resumes" in ended[0].err and "pretrain" not in ended[1].err
+    expected = pipeline.run(read_pretrain_recipe(recipe, long), Store(tmp_path / "one"))
+    assert len(curve(store)) == 33
+    for mine, theirs in zip(curve(store), curve(tmp_path / "one"), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+    weights = [load_file(next(tmp_path.glob(f"{one}/pretrain-*/model/model.safetensors")))
+               for one in ("one", "two")]  # fmt: skip
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor, weights[1][name], atol=1e-3), name
+    assert expected.made == 4
+
+
+def test_training_that_cannot_be_shared_is_refused_to_several_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LimbeckError, match="general is trained by one process; found 2 processes"):
+        training.fit(
+            tiny_model("bert"),
+            lambda step: {},
+            terms=lambda model, batch: {},
+            budget=training.Budget(steps=1, learning_rate=0.1),
+            work=tmp_path,
+            machine=Machine(),
+            name="general",
+        )
+
+
+def test_the_parts_of_a_batch_are_the_batch(monkeypatch: pytest.MonkeyPatch):
+    batch = {"a": torch.arange(10).view(5, 2), "b": torch.arange(5)}
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts = []
+    for rank in "012":
+        monkeypatch.setenv("RANK", rank)
+        parts.append(together.part_of(batch))
+    assert [len(part["b"]) for part in parts] == [2, 2, 1]
+    for name, whole in batch.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), whole)
+    with pytest.raises(RecipeError, match="fewer rows than there are processes; found 2 rows"):
+        together.part_of({"a": torch.zeros(2, 4)})
 
 
 # what cannot be

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from limbeck import training
+from limbeck import training, watch
 from limbeck.encoder import base_encoder, layer_states
 from limbeck.errors import LimbeckError
 from limbeck.losses import gold_cross_entropy
@@ -671,9 +671,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     stream = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     # Not `sys` itself: pytest puts its own stream back between a fixture and its test.
-    monkeypatch.setattr(training, "sys", SimpleNamespace(stderr=stream))
+    monkeypatch.setattr(watch, "sys", SimpleNamespace(stderr=stream))
     monkeypatch.setattr(
-        training, "Console", lambda stderr: Console(file=stream, force_terminal=True, width=120)
+        watch, "Console", lambda stderr: Console(file=stream, force_terminal=True, width=120)
     )
     return stream
 
@@ -690,13 +690,13 @@ def test_the_bar_counts_the_steps_of_this_process_alone(
 ) -> None:
     with pytest.raises(InterruptError):
         run(tmp_path, batches=stopping(8), every=ALWAYS)
-    update, counted = training.Progress.update, []
+    update, counted = watch.Progress.update, []
 
     def watched(self: Any, line: Any, **named: Any) -> None:
         update(self, line, **named)
         counted.append(sum(sample.completed for sample in self.tasks[0]._progress))
 
-    monkeypatch.setattr(training.Progress, "update", watched)
+    monkeypatch.setattr(watch.Progress, "update", watched)
     run(tmp_path)
     assert max(counted) <= STEPS - 7
 

@@ -66,7 +66,7 @@ def pretrain(
     as_json: JsonOption = False,
 ) -> None:
     """Train a masked language model on corpora: a teacher of your own languages."""
-    from limbeck import pipeline
+    from limbeck import pipeline, processes
     from limbeck.artifact import Store, check_new_folder, copy_folder
     from limbeck.pretrain_recipe import read_pretrain_recipe
 
@@ -74,6 +74,8 @@ def pretrain(
     if output is not None:
         check_new_folder(output)
     finished = pipeline.run(wanted, Store(store), name=name)
+    if processes.rank() > 0:
+        return
     model = finished.artifacts["pretrain"].path("model")
     if output is not None:
         copy_folder(model, output)
@@ -363,7 +365,9 @@ def main() -> None:
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
     )
-    logging.getLogger("limbeck").setLevel(logging.INFO)
+    # Of several processes the first alone tells what is under way.
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.getLogger("limbeck").setLevel(level)
     try:
         code = app(prog_name="limbeck", standalone_mode=False)
     except LimbeckError as error:

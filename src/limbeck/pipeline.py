@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from limbeck import processes
 from limbeck.artifact import Artifact, Manifest, Store, disk_errors, key, write_json
 from limbeck.errors import RecipeError
 from limbeck.hub import model_folder
@@ -24,6 +26,8 @@ from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
+_CALL = "call"
+"""File by which the first process of a launch calls the others to a stage's work."""
 _VERSIONED = ("limbeck", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -168,6 +172,9 @@ def run(recipe: AnyRecipe, store: Store, *, name: str | None = None) -> Run:
             recipe, {one.stage.name for one in planned if not one.is_done}
         )
         for one in planned:
+            if processes.rank() > 0:
+                artifacts[one.stage.name] = _follow(recipe, one, store, artifacts)
+                continue
             with store.lock(one.stage.name, one.manifest.key):
                 found = store.find(one.stage.name, one.manifest.key)
                 if found is None:
@@ -175,6 +182,8 @@ def run(recipe: AnyRecipe, store: Store, *, name: str | None = None) -> Run:
                     made += 1
             artifacts[one.stage.name] = found
         finished = Run(name, store.root, artifacts, made)
+        if processes.rank() > 0:
+            return finished
         runs = store.root / "runs"
         runs.mkdir(exist_ok=True)
         keys = {stage: artifact.manifest.key for stage, artifact in artifacts.items()}
@@ -240,6 +249,8 @@ def _make(
     with disk_errors(one.folder):
         _clear(one.folder)
         inputs = {name: artifacts[name] for name in one.stage.inputs}
+        if one.stage.together:
+            (one.folder / "work" / _CALL).write_text(processes.launch(), encoding="utf-8")
         outcome = one.stage.run(Job(recipe, one.folder, inputs))
         seconds = round(time.monotonic() - started, 2)
     manifest = replace(
@@ -251,6 +262,23 @@ def _make(
     )
     log.info("%s: done in %.1f s", one.stage.name, seconds)
     return store.publish(manifest)
+
+
+def _follow(
+    recipe: AnyRecipe, one: Planned, store: Store, artifacts: Mapping[str, Artifact]
+) -> Artifact:
+    """Wait for an artifact that the first process makes, and help where it calls for it."""
+    call, has_helped = one.folder / "work" / _CALL, False
+    while (found := store.find(one.stage.name, one.manifest.key)) is None:
+        if not has_helped and call.exists() and call.read_text("utf-8") == processes.launch():
+            inputs = {name: artifacts[name] for name in one.stage.inputs}
+            with tempfile.TemporaryDirectory(prefix="limbeck-") as name:
+                # What is resumed from is shared; what a helper would publish is thrown away.
+                (Path(name) / "work").symlink_to((one.folder / "work").resolve())
+                one.stage.run(Job(recipe, Path(name), inputs))
+            has_helped = True
+        time.sleep(0.1)
+    return found
 
 
 def _clear(folder: Path) -> None:

@@ -208,5 +208,6 @@ def pretrain(
         work=work,
         machine=machine,
         judge=judge,
+        counts=lambda batch: {"mlm": int((batch["labels"] >= 0).sum())},
         name="pretrain",
     )

@@ -4,61 +4,38 @@ A step's batch is a pure function of the step, so a killed run resumes at its la
 ends with the same weights.
 """
 
-import json
 import logging
-import math
 import shutil
-import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model
 from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from limbeck import processes, together
 from limbeck.architectures import architecture_of
 from limbeck.encoder import base_encoder, quiet
 from limbeck.errors import LimbeckError
 from limbeck.sections import Machine
+from limbeck.watch import Budget, Watch, not_finite
 
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
+Counts = Callable[[Batch], Mapping[str, float]]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How long and how fast to train: AdamW, linear warm-up, linear decay to zero.
-
-    Args:
-        steps: Optimiser steps.
-        learning_rate: Peak rate.
-        warmup: Share of the steps that warm up.
-        seed: Seed of whatever the model itself draws (dropout).
-        evaluations: How often `judge` is asked, spread evenly, the last step included.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    seed: int = 0
-    evaluations: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +113,13 @@ def fit(
     work: Path,
     machine: Machine,
     judge: Callable[[PreTrainedModel], float] | None = None,
+    counts: Counts | None = None,
     name: str = "train",
 ) -> list[dict[str, float]]:
     """Train a model in place on the sum of named loss terms.
+
+    Started as several processes, each reads a part of every batch, and the curve is that of one
+    process, up to the order of sums; the first alone writes.
 
     Args:
         model: Trained in place; ends with its best weights where there is a judge, else its last.
@@ -148,6 +129,8 @@ def fit(
         work: Folder for checkpoints and `metrics.jsonl`; a checkpoint there is resumed from.
         judge: Higher is better, ties go to the earlier; asked `budget.evaluations` times, in eval
             mode, without gradient and in the precision of the training.
+        counts: Batch to what each term is a mean over, such as its masked pieces; without it, one
+            process alone can train.
 
     Returns:
         The rows of `metrics.jsonl`: some fifty with `step`, `learning_rate`, each term (its mean
@@ -156,15 +139,23 @@ def fit(
 
     Raises:
         LimbeckError: The device is not there, or a loss, a judgement or a weight is not finite;
-            checkpoints and metrics up to there are whole.
+            checkpoints and metrics up to there are whole. Or there are several processes, and
+            the terms cannot be shared by them.
     """
+    if processes.world() > 1 and counts is None:
+        raise LimbeckError(
+            f"{name} is trained by one process",
+            found=f"{processes.world()} processes",
+            do="start limbeck by itself",
+        )
     work.mkdir(parents=True, exist_ok=True)
     device = choose_device(machine.device)
     precision = choose_precision(machine.precision, device, model.config)
     log.info("%s: %d steps on %s, %s", name, budget.steps, device, precision.reason)
-    watch = _Watch(
+    watch = Watch(
         work, budget, _in(precision, device, judge), name=name, seconds=machine.checkpoint_seconds
     )
+    arguments = _arguments(work, budget, device)
     base = base_encoder(model)
     if should_compile(machine.compile, device, budget.steps):
         base.compile()
@@ -173,23 +164,27 @@ def fit(
         with quiet():
             trainer = _TermsTrainer(
                 model=model,
-                args=_arguments(work, budget, device),
+                args=arguments,
                 train_dataset=_Steps(batches, budget.steps),
                 data_collator=_only,
                 callbacks=[watch],
                 terms=_in(precision, device, terms),
+                counts=counts,
                 watch=watch,
             )
             for callback in (PrinterCallback, ProgressCallback):
                 trainer.remove_callback(callback)
-            trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+            trainer.train(resume_from_checkpoint=_agreed_checkpoint(work))
     finally:
         watch.bar.stop()
         base._compiled_call_impl = None
+    together.wait()
     if watch.best_file.exists() and judge is not None:
         load_model(model, watch.best_file, device=str(device))
     model.eval()
-    return watch.history()
+    history = watch.history()
+    together.wait()  # Whoever called may now clear the folder.
+    return history
 
 
 def _in(precision: Precision, device: torch.device, call: Any) -> Any:
@@ -251,10 +246,26 @@ class _Steps(Dataset):
 class _TermsTrainer(Trainer):
     """The Trainer with a loss that is a sum of named terms."""
 
-    def __init__(self, *, terms: Callable[..., Terms], watch: "_Watch", **rest: Any):
-        self.terms, self.watch = terms, watch
+    def __init__(
+        self,
+        *,
+        terms: Callable[..., Terms],
+        counts: Counts | None,
+        watch: Watch,
+        **rest: Any,
+    ):
+        self.terms, self.counts, self.watch = terms, counts, watch
         super().__init__(**rest)
         self.model_accepts_loss_kwargs = False
+        # No DDP: it would wrap a forward that bare encoders and heads pass by.
+        prepare = self.accelerator.prepare_model
+        self.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Give each process every whole batch: it takes its own part."""
+        if processes.world() == 1:
+            return super().get_train_dataloader()
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=_only)  # type: ignore[arg-type]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
@@ -266,148 +277,39 @@ class _TermsTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        found = self.terms(model, inputs)
+        found = self._terms(model, inputs)
         total = torch.stack(list(found.values())).sum()
-        if not torch.isfinite(total):
-            told = ", ".join(f"{term}={value.item():.3g}" for term, value in found.items())
-            raise _not_finite("the loss", self.state.global_step, found=told)
-        self.watch.saw(found, inputs["input_ids"].numel())
+        whole = together.summed(torch.stack(list(found.values())).detach())
+        told = dict(zip(found, whole, strict=True))
+        if not torch.isfinite(whole.sum()):
+            values = ", ".join(f"{term}={value.item():.3g}" for term, value in told.items())
+            raise not_finite("the loss", self.state.global_step, found=values)
+        self.watch.saw(told, inputs["input_ids"].numel())
         return total
+
+    def _terms(self, model: Any, whole: Batch) -> Terms:
+        """Give this process's share of each term: the shares add up to the term."""
+        if self.counts is None or processes.world() == 1:
+            return self.terms(model, whole)
+        part = together.part_of(whole)
+        mine, all_of = self.counts(part), self.counts(whole)
+        found = self.terms(model, part)
+        return {term: one * (mine[term] / all_of[term]) for term, one in found.items()}
+
+    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
+        """Sum the gradients of all processes before anything reads them."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if processes.world() > 1:
+            together.sum_gradients(model)
+        return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Count nothing: the Trainer's own count walks all parameters at every step."""
         return 0
 
 
-class _Watch(TrainerCallback):
-    """Asks the judge, writes metrics and checkpoints, draws the bar."""
-
-    def __init__(
-        self,
-        work: Path,
-        budget: Budget,
-        judge: Callable[[Any], float] | None,
-        *,
-        name: str,
-        seconds: float,
-    ):
-        self.work, self.budget, self.judge = work, budget, judge
-        self.checkpoint_seconds = seconds
-        self.best_file = work / "best.safetensors"
-        self.metrics_file = work / "metrics.jsonl"
-        self.every = max(1, budget.steps // 50)
-        self.judged = {
-            math.ceil(budget.steps * (i + 1) / budget.evaluations)
-            for i in range(budget.evaluations)
-        }
-        self.sums: dict[str, Tensor] = {}
-        self.steps_seen, self.pieces = 0, 0
-        self.since = self.saved = self.stopped = time.monotonic()
-        self.bar = Progress(
-            TextColumn(f"  {name}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[told]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-        self.line = self.bar.add_task(name, total=budget.steps, told="")
-
-    def saw(self, found: Mapping[str, Tensor], pieces: int) -> None:
-        for term, value in found.items():
-            seen = self.sums.get(term)
-            self.sums[term] = value.detach() if seen is None else seen + value.detach()
-        self.steps_seen += 1
-        self.pieces += pieces
-
-    def history(self) -> list[dict[str, float]]:
-        rows: list[dict[str, float]] = []
-        if self.metrics_file.exists():
-            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError:
-                    break  # a kill tore the last line
-        return rows
-
-    def _write(self, row: Mapping[str, float]) -> None:
-        with self.metrics_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(dict(row)) + "\n")
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        kept = [row for row in self.history() if row["step"] <= state.global_step]
-        temporary = self.metrics_file.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(self.metrics_file)
-        if not any("judged" in row for row in kept):
-            self.best_file.unlink(missing_ok=True)
-        self.since = self.saved = time.monotonic()
-        # Without this the steps of an earlier process would count as done in no time.
-        self.bar.reset(self.line, completed=state.global_step)
-        self.bar.start()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kept: Any) -> None:
-        step, last = state.global_step, state.global_step == self.budget.steps
-        asked = self.judge is not None and step in self.judged
-        due = time.monotonic() - self.saved > self.checkpoint_seconds
-        if step % self.every == 0 or last:
-            self._log(step, kept["lr_scheduler"].get_last_lr()[0])
-        self.stopped = time.monotonic()
-        if asked or due or last:
-            _check_weights(kept["model"], step)
-        if asked:
-            self._judge(step, kept["model"])
-        self.since += time.monotonic() - self.stopped
-        self.bar.update(self.line, completed=step)
-        control.should_save = due
-        self.stopped = time.monotonic()
-
-    def _log(self, step: int, rate: float) -> None:
-        now = time.monotonic()
-        means = {term: float(total) / self.steps_seen for term, total in self.sums.items()}
-        per_second = self.pieces / max(now - self.since, 1e-9)
-        self._write({"step": step, "learning_rate": rate, **means, "pieces_per_second": per_second})
-        told = f"loss {sum(means.values()):.4f} · {per_second:,.0f} pieces/s"
-        self.bar.update(self.line, told=told)
-        self.sums, self.steps_seen, self.pieces, self.since = {}, 0, 0, now
-
-    def _judge(self, step: int, model: PreTrainedModel) -> None:
-        assert self.judge is not None
-        model.eval()
-        with torch.no_grad():
-            value = self.judge(model)
-        model.train()
-        if not math.isfinite(value):
-            raise _not_finite("a judgement", step, found=f"{value}")
-        best = max((row["judged"] for row in self.history() if "judged" in row), default=-math.inf)
-        if value > best:
-            temporary = self.best_file.with_suffix(".tmp")
-            save_model(model, str(temporary))
-            temporary.replace(self.best_file)
-        self._write({"step": step, "judged": value})
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (self.work / f"checkpoint-{state.global_step}" / "complete").touch()
-        self.saved = time.monotonic()
-        self.since += self.saved - self.stopped
-
-
-def _check_weights(model: PreTrainedModel, step: int) -> None:
-    """Keep broken weights out of checkpoints: a loss is finite, its gradient need not be."""
-    sums = torch.stack([tensor.detach().float().sum() for tensor in model.parameters()])
-    if not torch.isfinite(sums).all():
-        raise _not_finite("a weight", step, found=f"{int((~torch.isfinite(sums)).sum())} tensors")
-
-
-def _not_finite(what: str, step: int, *, found: str) -> LimbeckError:
-    return LimbeckError(
-        f"{what} is not finite",
-        where=f"step {step}",
-        found=found,
-        do="lower the learning rate or set machine.precision = 'fp32'",
-    )
+def _agreed_checkpoint(work: Path) -> str | None:
+    return together.agreed(_last_checkpoint(work) if processes.rank() == 0 else None)
 
 
 def _last_checkpoint(work: Path) -> str | None:

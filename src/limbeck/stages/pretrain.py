@@ -65,4 +65,4 @@ def _limit(path: Path, most_pieces: int) -> None:
     write_json(path, {**config, "model_max_length": most_pieces})
 
 
-STAGE = Stage("pretrain", 1, ("tokenizer",), _section, _outside, _run)
+STAGE = Stage("pretrain", 1, ("tokenizer",), _section, _outside, _run, together=True)

@@ -49,6 +49,7 @@ class Stage(Generic[Recipe_contra]):
         section: The recipe's fields that decide its result.
         outside: Label to hash of every file from outside that decides its result.
         run: The body.
+        together: All processes of a launch carry out the body; else the first, and others wait.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Stage(Generic[Recipe_contra]):
     section: Callable[[Recipe_contra], dict[str, Any]]
     outside: Callable[[Recipe_contra], dict[str, str]]
     run: Callable[[Job[Recipe_contra]], Outcome]
+    together: bool = False
 
 
 def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
