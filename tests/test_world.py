@@ -430,6 +430,13 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path):
     assert found[0] == found[1]
 
 
+def test_parallel_text_has_a_sentence_a_line_in_every_language(made: Made):
+    texts = [(made.folder / "parallel" / f"{one}.txt").read_text("utf-8") for one in LANGUAGES]
+    lines = [text.splitlines() for text in texts]
+    assert {len(one) for one in lines} == {made.world.counts["parallel"]}
+    assert all(len(set(one)) == len(one) and all(one) for one in lines)
+
+
 def test_a_set_made_alone_is_the_same_as_among_the_others(tmp_path: Path):
     make_world(tmp_path / "whole", size="tiny")
     world = make_world(tmp_path / "part", size="tiny", only=("ner",))

@@ -3,6 +3,7 @@
 Languages that share meanings but differ as languages do, from one seed:
 
     corpora/<language>.txt                   running text, a paragraph a line
+    parallel/<language>.txt                  a sentence a line, the same in every language
     pos|ner/<language>/<split>.txt           a word and its tag a line
     ud/<language>/<split>.conllu             dependency trees
     nli|news/<language>/<split>.tsv          entailment pairs; topics
@@ -26,7 +27,7 @@ from limbeck.world.floors import Floor
 from limbeck.world.languages import DEFAULT_LANGUAGES, LANGUAGES
 from limbeck.world.lexicon import make_lexicon, make_vocabulary
 from limbeck.world.render import Speaker
-from limbeck.world.words import Voice
+from limbeck.world.words import Voice, join
 
 __all__ = ["SETS", "SIZES", "Floor", "LanguageFacts", "Size", "World", "facts", "make_world"]
 
@@ -117,8 +118,8 @@ class World:
         seed: What it was made from.
         size: A key of `SIZES`.
         languages: The languages, the source first.
-        counts: Set → how many of it in each language: "corpora" lines, "<set>/<split>" sentences,
-            pairs, items or questions.
+        counts: Set → how many of it in each language: "corpora" lines, "parallel" sentences,
+            "<set>/<split>" sentences, pairs, items or questions.
         floors: Set → language → what baselines score on its test split.
     """
 
@@ -144,7 +145,7 @@ def make_world(
         seed: Another seed gives other words, meanings and names.
         size: "tiny", "small" or "base".
         languages: Codes, the source first; None for `qaa`, `qab`, `qac`, `qad`.
-        only: The sets to make beside the corpora; each is the same whatever the others.
+        only: The sets to make beside the corpora and the parallel text.
 
     Raises:
         RecipeError: No such size, language or set, or a language twice.
@@ -164,6 +165,10 @@ def make_world(
         data = _draw(chorus, name, amount, counts)
         _write(folder, name, data)
         found[name] = {code: _floor(name, data, code, codes[0]) for code in codes}
+    for code, sentences in sets.tagged(chorus, "parallel", "dev", amount.tagged[1]).items():
+        text = "".join(f"{join([words]).text}\n" for words in sentences)
+        files.write(folder / "parallel" / f"{code}.txt", text)
+    counts["parallel"] = amount.tagged[1]
     for code in codes:
         text = "".join(f"{line}\n" for line in sets.corpus(chorus, code, amount.lines))
         files.write(folder / "corpora" / f"{code}.txt", text)

@@ -40,7 +40,7 @@ def tagged(chorus: Chorus, kind: str, split: str, count: int) -> dict[str, list[
 
     Args:
         chorus: Who says them.
-        kind: "pos", "ner" (more names) or "ud".
+        kind: "pos", "ner" (more names), "ud" or "parallel".
         split: "train", "dev" or "test".
         count: How many.
     """
