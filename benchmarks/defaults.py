@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from benchmarks.tagging import machine_line, recipe_of
 from limbeck import pipeline
 from limbeck.artifact import Store
-from limbeck.blocks import Blocks, mask_pieces
+from limbeck.blocks import PackedText
 from limbeck.distil import distil_general
 from limbeck.encoder import states_and_logits
 from limbeck.losses import hidden_mse
@@ -53,7 +53,7 @@ BLOCKS = 64
 
 
 def judged(
-    student: PreTrainedModel, teacher: PreTrainedModel, blocks: Mapping[str, Blocks], job: Job
+    student: PreTrainedModel, teacher: PreTrainedModel, text: PackedText
 ) -> dict[str, dict[str, float]]:
     """Judge a student on held-out text.
 
@@ -61,17 +61,10 @@ def judged(
         Language to `error`, the relative error of the last states on unmasked text, and `agrees`,
         the share of masked pieces at which both models' first guess is the same piece.
     """
-    text = general.general_text(job)
     told = {}
-    for language, one in blocks.items():
+    for language, one in text.held_out.items():
         ids = np.stack([one.block(i) for i in range(min(BLOCKS, len(one)))])
-        masked = mask_pieces(
-            ids,
-            rng=np.random.default_rng(0),
-            mask_id=text.mask_id,
-            vocabulary_size=text.vocabulary_size,
-            special=text.special,
-        )
+        masked = text.mask(ids, rng=np.random.default_rng(0), probability=0.15)
         errors, same = [], []
         for start in range(0, len(ids), 8):
             rows = slice(start, start + 8)
@@ -129,7 +122,7 @@ def row_of(recipe: Recipe, store: Store, *, steps: int) -> dict[str, Any]:
         seconds = time.monotonic() - started
         student.eval()
         teacher.eval()
-        return {"seconds": seconds, **judged(student, teacher, text.held_out, job)}
+        return {"seconds": seconds, **judged(student, teacher, text)}
 
 
 def markdown(rows: Mapping[str, dict[str, Any]], args: argparse.Namespace) -> str:
