@@ -30,7 +30,7 @@ from limbeck.encoder import states_and_logits
 from limbeck.losses import hidden_mse
 from limbeck.recipe import Recipe
 from limbeck.stages import general
-from limbeck.stages.models import trimmed_teacher
+from limbeck.stages.models import Attention, trimmed_teacher
 from limbeck.stages.record import Job, layer_plan_of
 
 VARIANTS: dict[str, list[str]] = {
@@ -72,7 +72,10 @@ def judged(
             mask = torch.ones_like(plain)
             chosen = torch.from_numpy(masked.labels[rows] >= 0)
             with torch.inference_mode():
-                a, b = (states_and_logits(m, plain, mask).states for m in (student, teacher))
+                a, b = (
+                    states_and_logits(m, plain, mask, attention=False).states
+                    for m in (student, teacher)
+                )
                 errors.append(
                     float(hidden_mse(a.hidden[-1], b.hidden[-1], mask.bool(), scale="relative"))
                 )
@@ -101,7 +104,7 @@ def row_of(recipe: Recipe, store: Store, *, steps: int) -> dict[str, Any]:
         inputs[name] = found
     with tempfile.TemporaryDirectory() as work:
         job = Job(recipe, Path(work), inputs)
-        attention = "eager" if recipe.general.objective.attention else "sdpa"
+        attention: Attention = "eager" if recipe.general.objective.attention else "sdpa"
         student = load_encoder(inputs["student"].path("model"), head="mlm", attention=attention)
         teacher = trimmed_teacher(job, attention=attention)
         text = general.general_text(job)
