@@ -306,6 +306,20 @@ def test_a_run_killed_in_both_phases_ends_with_the_same_bytes(
     assert last.artifacts["task"].path("metrics.jsonl").read_text().splitlines()[0] == first
 
 
+@pytest.mark.parametrize("stage", ALL)
+def test_a_stage_killed_before_its_manifest_is_made_again_to_the_same_bytes(
+    kept_store: Path, finished: Finished, stage: str
+):
+    (folder,) = kept_store.glob(f"{stage}-*")
+    (folder / "manifest.json").unlink()
+    torn = next(path for path in sorted(folder.rglob("*")) if path.is_file())
+    torn.write_bytes(torn.read_bytes()[:10])
+    again = pipeline.run(read_recipe(finished.recipe), Store(kept_store))
+    assert again.made == 1 and contents(kept_store) == contents(finished.store)
+    whole = json.loads((finished.store / "runs" / "tiny.json").read_text())
+    assert again.to_dict()["scores"] == whole["scores"]
+
+
 def test_two_runs_on_one_store_at_once_both_end_well(tmp_path: Path, finished: Finished):
     store = tmp_path / "store"
     both = [
