@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 
 from limbeck.errors import DataError
 from limbeck.finetune import (
+    Lesson,
+    Pace,
     exact_share,
     judge_of,
     label_terms,
@@ -218,25 +220,28 @@ def tagger(tokenizer: Tokenizer) -> PreTrainedModel:
         return transformers.BertForTokenClassification(config).eval()
 
 
-def tuned(model: PreTrainedModel, tokenizer: Tokenizer, work: Path, **changes: Any) -> Any:
-    options: dict[str, Any] = {
-        "train": sentences(128, 1),
-        "dev": sentences(32, 2),
-        "epochs": 3,
-        "batch_sentences": 16,
-        "learning_rate": 1e-2,
-        "evaluations": 3,
-        "seed": 0,
-    }
+def lesson(train: list[TaggedSentence]) -> Lesson:
+    return Lesson(POS, train=train, dev=sentences(32, 2), labels=LABELS, max_pieces=40)
+
+
+def tuned(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    work: Path,
+    *,
+    examples: int = 128,
+    epochs: float = 3,
+    **distillation: Any,
+) -> Any:
+    pace = Pace(epochs, batch_sentences=16, learning_rate=1e-2, evaluations=3, seed=0)
     return tune(
         model,
         tokenizer,
-        task=POS,
-        labels=LABELS,
-        max_pieces=40,
+        lesson=lesson(sentences(examples, 1)),
+        pace=pace,
         work=work,
         machine=HERE,
-        **(options | changes),
+        **distillation,
     )
 
 
@@ -260,14 +265,7 @@ def test_tune_learns_a_toy_task_and_its_judge_counts_as_predict_does(
     judged = [row["judged"] for row in history if "judged" in row]
     assert len(judged) == 3
     assert accuracy(model, tokenizer, sentences(32, 2)) == pytest.approx(max(judged))
-    judge = judge_of(
-        tokenizer,
-        task=POS,
-        dev=sentences(32, 2),
-        labels=LABELS,
-        max_pieces=40,
-        device=torch.device("cpu"),
-    )
+    judge = judge_of(lesson([]), tokenizer, device=torch.device("cpu"))
     assert judge(model) == pytest.approx(max(judged))
 
 
@@ -314,7 +312,7 @@ def test_text_steps_come_on_top_of_the_labelled_ones(
         mix=lambda labelled: weave_text(labelled, lambda step: text, share),
         text_share=share,
         epochs=epochs,
-        train=sentences(11 * 16, 1),
+        examples=11 * 16,
     )
     assert steps.count(0) == round(epochs * 11)
     assert steps.count(1) == int(len(steps) * exact_share(share))

@@ -1,6 +1,7 @@
 """Task tuning and task predictions: windows in, a tuned model or label logits out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -144,17 +145,50 @@ def predict(
     return task.decode(sentences, windows, logits_of(model, windows, device=device), labels)
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is to be learned, and from what.
+
+    Args:
+        task: A record of `TASKS`.
+        train: Sentences with gold labels to learn from.
+        dev: Sentences with gold labels that select the weights; the source's, never a target's.
+        labels: The label set, in the order of the model's outputs.
+        max_pieces: Longer sentences are read in overlapping windows.
+    """
+
+    task: Task
+    train: Sentences
+    dev: Sentences
+    labels: Sequence[str]
+    max_pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long and how fast.
+
+    Args:
+        epochs: Passes over the labelled sentences.
+        batch_sentences: Windows a step.
+        learning_rate: Peak rate of AdamW.
+        evaluations: How often the dev set is scored.
+        seed: Of the order of the sentences.
+    """
+
+    epochs: float
+    batch_sentences: int
+    learning_rate: float
+    evaluations: int
+    seed: int
+
+
 def judge_of(
-    tokenizer: Tokenizer,
-    *,
-    task: Task,
-    dev: Sentences,
-    labels: Sequence[str],
-    max_pieces: int,
-    device: torch.device,
+    lesson: Lesson, tokenizer: Tokenizer, *, device: torch.device
 ) -> Callable[[PreTrainedModel], float]:
-    """Give a function that scores a model on the source's dev set: the task's primary metric."""
-    windows = task.encode(dev, tokenizer, None, max_pieces=max_pieces)
+    """Give a function that scores a model on the lesson's dev set: the task's primary metric."""
+    task, dev, labels = lesson.task, lesson.dev, lesson.labels
+    windows = task.encode(dev, tokenizer, None, max_pieces=lesson.max_pieces)
 
     def judge(model: PreTrainedModel) -> float:
         found = task.decode(dev, windows, logits_of(model, windows, device=device), labels)
@@ -167,16 +201,8 @@ def tune(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
     *,
-    task: Task,
-    train: Sentences,
-    dev: Sentences,
-    labels: Sequence[str],
-    epochs: float,
-    batch_sentences: int,
-    learning_rate: float,
-    max_pieces: int,
-    evaluations: int,
-    seed: int,
+    lesson: Lesson,
+    pace: Pace,
     work: Path,
     machine: Machine,
     terms: Callable[[PreTrainedModel, Batch], Terms] = label_terms,
@@ -194,19 +220,17 @@ def tune(
     Returns:
         The training history, as `training.fit` gives it.
     """
-    windows = task.encode(train, tokenizer, labels, max_pieces=max_pieces)
-    pad_id = model.config.pad_token_id or 0
-    batches = window_batches(windows, batch=batch_sentences, seed=seed, pad_id=pad_id)
-    labelled = max(1, round(epochs * -(-len(windows) // batch_sentences)))
-    device = choose_device(machine.device)
+    windows = lesson.task.encode(
+        lesson.train, tokenizer, lesson.labels, max_pieces=lesson.max_pieces
+    )
+    batch, seed = pace.batch_sentences, pace.seed
+    batches = window_batches(windows, batch=batch, seed=seed, pad_id=model.config.pad_token_id or 0)
+    labelled = max(1, round(pace.epochs * -(-len(windows) // batch)))
     budget = Budget(
         steps=int(labelled / (1 - exact_share(text_share))),
-        learning_rate=learning_rate,
+        learning_rate=pace.learning_rate,
         seed=seed,
-        evaluations=evaluations,
-    )
-    judge = judge_of(
-        tokenizer, task=task, dev=dev, labels=labels, max_pieces=max_pieces, device=device
+        evaluations=pace.evaluations,
     )
     return fit(
         model,
@@ -215,6 +239,6 @@ def tune(
         budget=budget,
         work=work,
         machine=machine,
-        judge=judge,
+        judge=judge_of(lesson, tokenizer, device=choose_device(machine.device)),
         name=name,
     )

@@ -50,22 +50,26 @@ def tune_model(
     Returns:
         The history, as `training.fit` gives it.
     """
-    from limbeck.finetune import tune
+    from limbeck.finetune import Lesson, Pace, tune
 
     recipe = job.recipe
     return tune(
         model,
         tokenizer,
-        task=TASKS[recipe.task.kind],
-        train=data.train,
-        dev=data.dev,
-        labels=data.labels,
-        epochs=pace.epochs,
-        batch_sentences=pace.batch_sentences,
-        learning_rate=pace.learning_rate,
-        max_pieces=recipe.task.max_pieces,
-        evaluations=recipe.task.evaluations,
-        seed=recipe.seed,
+        lesson=Lesson(
+            TASKS[recipe.task.kind],
+            train=data.train,
+            dev=data.dev,
+            labels=data.labels,
+            max_pieces=recipe.task.max_pieces,
+        ),
+        pace=Pace(
+            epochs=pace.epochs,
+            batch_sentences=pace.batch_sentences,
+            learning_rate=pace.learning_rate,
+            evaluations=recipe.task.evaluations,
+            seed=recipe.seed,
+        ),
         work=job.work,
         machine=recipe.machine,
         **distillation,
