@@ -13,6 +13,7 @@ from rich.table import Table
 
 from limbeck import __version__
 from limbeck.errors import ArtifactError, LimbeckError, RecipeError
+from limbeck.tables import losses_table, retrieval_table, scores_table
 
 app = typer.Typer(
     help="Distil a multilingual encoder into a small, fast model for one language and task.",
@@ -47,7 +48,7 @@ def run(
     if as_json:
         _print_json(finished.to_dict())
         return
-    _scores_table(finished.to_dict())
+    _print_table(scores_table(finished.to_dict()))
     if finished.made == 0:
         print("Everything was done already; nothing ran.")
 
@@ -83,7 +84,13 @@ def pretrain(
     if as_json:
         _print_json(told)
         return
-    _survey_tables(told)
+    millions = told["size"]["total"] / 1e6
+    print(f"{told['run']}: {millions:.2f} M parameters, held-out loss in nats")
+    _print_table(losses_table(told))
+    retrieval = retrieval_table(told)
+    if retrieval is not None:
+        print("translations found by cosine, %, mean of both directions")
+        _print_table(retrieval)
     print(f"model: {told['model']}")
     if finished.made == 0:
         print("Everything was done already; nothing ran.")
@@ -283,61 +290,8 @@ def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _scores_table(told: dict[str, Any]) -> None:
-    scores = told["scores"]
-    places = list(next(iter(scores.values())))
-    first = scores["teacher"][places[0]]
-    table = Table(title=f"{told['run']}: {first['task']} {first['primary']}, 95 % interval")
-    table.add_column("system")
-    table.add_column("parameters", justify="right")
-    table.add_column("ms", justify="right")
-    for place in places:
-        table.add_column(f"{place} (n={scores['teacher'][place]['n']})", justify="right")
-    for system, by_place in scores.items():
-        size = told["size"].get(system)
-        speed = told["speed"].get(system)
-        row = [
-            system,
-            f"{size['total'] / 1e6:.2f} M" if size else "",
-            f"{speed['p50_ms']:.1f}" if speed else "",
-        ]
-        for place in places:
-            one = by_place[place]
-            low, high = one["interval"][one["primary"]]
-            value = one["metrics"][one["primary"]]
-            row.append(f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-        table.add_row(*row)
-    row = ["student keeps", "", ""]
-    for place in places:
-        kept = told["student_against_teacher"][place]["retention"]
-        row.append(f"{100 * kept:.1f} %" if kept is not None else "–")
-    table.add_row(*row)
+def _print_table(table: Table) -> None:
     Console(width=max(100, Console().width)).print(table)
-
-
-def _survey_tables(told: dict[str, Any]) -> None:
-    millions = told["size"]["total"] / 1e6
-    print(f"{told['run']}: {millions:.2f} M parameters, held-out loss in nats")
-    losses = Table()
-    for language in told["held_out_loss"]:
-        losses.add_column(language, justify="right")
-    losses.add_row(*(f"{loss:.2f}" for loss in told["held_out_loss"].values()))
-    console = Console(width=max(100, Console().width))
-    console.print(losses)
-    pairs = [(a, b) for a, found in told["retrieval"].items() for b in found if a < b]
-    if not pairs:
-        return
-    print("translations found by cosine, %, mean of both directions")
-    layers = Table()
-    layers.add_column("layer", justify="right")
-    for a, b in pairs:
-        layers.add_column(f"{a}-{b}", justify="right")
-    there = [told["retrieval"][a][b] for a, b in pairs]
-    back = [told["retrieval"][b][a] for a, b in pairs]
-    for layer in range(len(there[0])):
-        means = (50 * (x[layer] + y[layer]) for x, y in zip(there, back, strict=True))
-        layers.add_row(str(layer) if layer else "pieces", *(f"{mean:.1f}" for mean in means))
-    console.print(layers)
 
 
 @app.callback(invoke_without_command=True)

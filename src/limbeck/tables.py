@@ -1,0 +1,72 @@
+"""What runs tell, as tables for a terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def scores_table(told: Mapping[str, Any], also: Mapping[str, Mapping[str, Any]] = {}) -> Table:
+    """Give a run's scores, sizes and latencies, a row each system.
+
+    Args:
+        told: What `limbeck run --json` prints.
+        also: Row to another run of the same task, whose student is that row.
+    """
+    scores = told["scores"]
+    places = list(scores["student"])
+    first = scores["teacher"][places[0]]
+    table = Table(title=f"{told['run']}: {first['task']} {first['primary']}, 95 % interval")
+    table.add_column("system")
+    for head in ("parameters", "MB", "ms"):
+        table.add_column(head, justify="right")
+    for place in places:
+        table.add_column(f"{place} (n={scores['teacher'][place]['n']})", justify="right")
+    rows = [(system, system, told) for system in scores]
+    rows[3:3] = [(name, "student", other) for name, other in also.items()]
+    for name, system, run in rows:
+        table.add_row(name, *_cost_cells(run, system), *_score_cells(run["scores"][system]))
+    kept = [told["student_against_teacher"][place]["retention"] for place in places]
+    shares = [f"{100 * share:.1f} %" if share is not None else "–" for share in kept]
+    table.add_row("student keeps", "", "", "", *shares)
+    return table
+
+
+def _cost_cells(told: Mapping[str, Any], system: str) -> Iterator[str]:
+    size, speed = told["size"].get(system), told["speed"].get(system)
+    yield f"{size['total'] / 1e6:.2f} M" if size else ""
+    yield f"{size['bytes'] / 1e6:.1f}" if size else ""
+    yield f"{speed['p50_ms']:.1f}" if speed else ""
+
+
+def _score_cells(by_place: Mapping[str, Any]) -> Iterator[str]:
+    for one in by_place.values():
+        low, high = one["interval"][one["primary"]]
+        value = one["metrics"][one["primary"]]
+        yield f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def losses_table(told: Mapping[str, Any]) -> Table:
+    """Give a pretrained model's held-out loss by language, in nats."""
+    table = Table()
+    for language in told["held_out_loss"]:
+        table.add_column(language, justify="right")
+    table.add_row(*(f"{loss:.2f}" for loss in told["held_out_loss"].values()))
+    return table
+
+
+def retrieval_table(told: Mapping[str, Any]) -> Table | None:
+    """Give the share of translations found at every layer, or nothing where none was asked for."""
+    found = told["retrieval"]
+    pairs = [(a, b) for a, others in found.items() for b in others if a < b]
+    if not pairs:
+        return None
+    table = Table()
+    table.add_column("layer", justify="right")
+    for a, b in pairs:
+        table.add_column(f"{a}-{b}", justify="right")
+    there, back = [found[a][b] for a, b in pairs], [found[b][a] for a, b in pairs]
+    for layer in range(len(there[0])):
+        means = (50 * (x[layer] + y[layer]) for x, y in zip(there, back, strict=True))
+        table.add_row(str(layer) if layer else "pieces", *(f"{mean:.1f}" for mean in means))
+    return table
