@@ -15,6 +15,7 @@ from limbeck import pipeline
 from limbeck.artifact import Store, file_hash
 from limbeck.errors import DataError, RecipeError
 from limbeck.recipe import read_recipe
+from limbeck.stages import general
 
 ALL = ("corpus", "vocabulary", "teacher", "student", "general", "task", "evaluate")
 PHASES = ("general", "task", "evaluate")
@@ -165,6 +166,22 @@ def test_two_tasks_share_phase_one(kept_store: Path, tmp_path: Path, recipe_text
     shared = [stage for stage in ALL if first["keys"][stage] == second["keys"][stage]]
     assert shared == ["corpus", "vocabulary", "student", "general"]
     assert second["scores"]["student"]["bbb"]["primary"] == "f1"
+
+
+def test_phase_one_by_mlm_loads_no_teacher_and_knows_nothing_of_its_weights(
+    kept_store: Path, finished: Finished, monkeypatch
+):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the teacher is not needed")
+
+    monkeypatch.setattr(general, "trimmed_teacher", never)
+    alone = ["general.objective.kind=mlm", "student.init=random"]
+    run = pipeline.run(read_recipe(finished.recipe, alone), Store(kept_store))
+    assert run.made == 4
+    rows = run.artifacts["general"].path("metrics.jsonl").read_text().splitlines()
+    assert "mlm" in json.loads(rows[0])
+    assert waiting(finished.recipe, kept_store, *alone, "general.objective.hidden=0.5") == ()
+    assert waiting(finished.recipe, kept_store, *alone, "general.objective.masking=0.3") == PHASES
 
 
 def test_what_a_killed_run_left_beside_its_work_is_cleared(kept_store: Path, finished: Finished):
