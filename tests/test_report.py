@@ -464,7 +464,11 @@ def test_a_student_drawn_at_random_copies_nothing(kept_store: Path):
         ({"kind": "labels", "text": 0.0}, "gold labels only, without a teacher"),
         (
             {"kind": "kd", "temperature": 2.0, "logits": 1.0, "gold": None, "hidden": 1.0},
-            "kd: teacher’s soft labels × 1, temperature 2",
+            "kd: teacher’s soft labels × 1, gold labels × 1, temperature 2; 25\u00a0% of the steps",
+        ),
+        (
+            {"kind": "bistil", "hidden": 0.5, "text": 0.0},
+            "bistil: teacher’s soft labels × 1, hidden states × 0.5, temperature 2, scale relative",
         ),
     ],
 )

@@ -134,10 +134,10 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
             found.logits[scored], target.logits[scored], temperature=objective.temperature
         )
         told = {"logits": objective.logits * soft}
-        if objective.gold:
+        if objective.gold_weight:
             known = batch["labels"] >= 0
             gold = gold_cross_entropy(found.logits[known], batch["labels"][known])
-            told["gold"] = objective.gold * gold
+            told["gold"] = objective.gold_weight * gold
         return told | weigh(found.states, target.states, mask=mask.bool())
 
     return terms
@@ -145,7 +145,6 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
 
 def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
     """S1's fine-tuning distillation: softened KL to the teacher, and the gold labels."""
-    weight = 1.0 if objective.gold is None else objective.gold
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
@@ -155,7 +154,7 @@ def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[i
         known = batch["labels"] >= 0
         kl = soft_kl(logits[scored], answers[scored], temperature=objective.temperature)
         gold = gold_cross_entropy(logits[known], batch["labels"][known])
-        return {"logits": objective.logits * kl, "gold": weight * gold}
+        return {"logits": objective.logits * kl, "gold": objective.gold_weight * gold}
 
     return terms
 

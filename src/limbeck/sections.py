@@ -329,6 +329,13 @@ class TaskObjective(Section):
     )
 
     @property
+    def gold_weight(self) -> float:
+        """The weight of the gold labels, the default put in."""
+        if self.gold is None:
+            return 1.0 if self.kind == "kd" else 0.0
+        return self.gold
+
+    @property
     def text_share(self) -> float:
         """The share of steps on unlabelled text, the default put in."""
         if self.text is None:

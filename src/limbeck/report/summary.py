@@ -18,6 +18,7 @@ from limbeck.report.words import (
     points,
     signed,
 )
+from limbeck.sections import OBJECTIVE_FIELDS, TaskObjective
 
 TASKS = {"ner": "named entities", "pos": "parts of speech"}
 """Tasks as they are written."""
@@ -212,13 +213,13 @@ def _general_text(general: Mapping[str, Any]) -> str:
 
 def _task_text(task: Mapping[str, Any]) -> str:
     passes = f"{task['epochs']:g} {'pass' if task['epochs'] == 1 else 'passes'}"
-    objective = dict(task["objective"])
-    if objective["kind"] == "labels":
+    objective = TaskObjective.model_validate(task["objective"])
+    if objective.kind == "labels":
         return f"{passes}; gold labels only, without a teacher"
-    if objective["kind"] == "kd":
-        for unread in ("hidden", "attention", "scale"):
-            objective.pop(unread, None)
-    return f"{passes}; {_objective(objective)}"
+    read = objective.model_dump(include=OBJECTIVE_FIELDS[objective.kind] - {"text"})
+    text = objective.text_share
+    told = f"{passes}; {_objective(read | {'gold': objective.gold_weight})}"
+    return f"{told}; {percent(text, 0)} of the steps on unlabelled text" if text else told
 
 
 def _objective(objective: Mapping[str, Any]) -> str:
