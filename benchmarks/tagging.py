@@ -98,6 +98,7 @@ def rows_of(told: dict[str, Any], variant: str, *, is_first: bool) -> list[dict[
                 row["scores"][place] |= {
                     "retention": against["retention"],
                     "loyalty": against["loyalty"],
+                    "fidelity": told["fidelity"][place]["metrics"][primary],
                     "difference": against["difference"],
                     "difference_interval": against["interval"],
                     "p_value": against["p_value"],
@@ -122,8 +123,9 @@ results/tagging --recipes …`; every row is the shipped recipe of that name wit
 
 Labels are English only; the target's labels are read once, for the score. Models are selected on
 English dev data. Scores are percent with a bootstrap 95 % interval over test sentences; *kept* is
-the student's score over its full teacher's, *loyal* the share of words (percent) that both answer
-alike. *ms*: median latency of one sentence of 32 pieces in
+the student's score over its full teacher's, *loyal* the share of the test set's words (percent)
+that both answer alike, *fidelity* the student's score on held-out unlabelled text with its teacher's
+answers for gold. *ms*: median latency of one sentence of 32 pieces in
 torch, batch 1, two threads.
 What the tables say stands in [README.md](README.md).
 """
@@ -164,7 +166,7 @@ def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
         lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]
         head = ["system", "parameters", "ms"]
         for place in places:
-            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal"]
+            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal, fidelity"]
         lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
         for row in rows:
             cells = [
@@ -177,8 +179,11 @@ def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
                 low, high = one["interval"]
                 cells.append(f"{100 * one['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
                 kept = one.get("retention")
+                told = [one.get("loyalty"), one.get("fidelity")]
                 cells.append(
-                    f"{100 * kept:.1f} %, {100 * one['loyalty']:.1f}" if kept is not None else ""
+                    ", ".join([f"{100 * kept:.1f} %", *(f"{100 * value:.1f}" for value in told)])
+                    if kept is not None
+                    else ""
                 )
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", *front_lines(rows, places[-1]), ""]
