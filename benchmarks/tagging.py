@@ -124,9 +124,9 @@ results/tagging --recipes …`; every row is the shipped recipe of that name wit
 Labels are English only; the target's labels are read once, for the score. Models are selected on
 English dev data. Scores are percent with a bootstrap 95 % interval over test sentences; *kept* is
 the student's score over its full teacher's, *loyal* the share of the test set's words (percent)
-that both answer alike, *fidelity* the student's score on held-out unlabelled text with its teacher's
-answers for gold. *ms*: median latency of one sentence of 32 pieces in
-torch, batch 1, two threads.
+that both answer alike, *fidelity* the student's score on held-out unlabelled text, its teacher's
+answers taken for gold. *ms*: median latency of one sentence of 32 pieces in torch, batch 1, all
+cores. Trained with OMP_NUM_THREADS=1, two runs side by side.
 What the tables say stands in [README.md](README.md).
 """
 
