@@ -1,9 +1,9 @@
-# Two commands for a newcomer: `make quickstart` comes with the generated world; `make test` now.
+# Two commands for a newcomer: `make quickstart` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install test lint check clean
+.PHONY: help install quickstart test lint check clean
 
 help:  ## Say what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -14,6 +14,9 @@ $(BIN)/limbeck: pyproject.toml constraints.txt
 	@touch $@
 
 install: $(BIN)/limbeck  ## Make .venv with limbeck, the CPU build of torch, and the test tools
+
+quickstart: install  ## Show the whole path on a generated world: offline, minutes on two cores
+	$(BIN)/limbeck quickstart
 
 test: install  ## Run the tests: offline, no data, a few minutes on two cores
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q

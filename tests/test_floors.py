@@ -50,7 +50,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     # training
     4: ("together", "watch", "training", "pretrain", "finetune", "distil", "certify"),
     # conductor: these import torch only inside functions
-    5: ("stages", "pipeline", "judge", "tables", "doctor", "cli", "__main__"),
+    5: ("stages", "pipeline", "judge", "quickstart", "tables", "doctor", "cli", "__main__"),
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}

@@ -32,6 +32,32 @@ DEFAULT_STORE = Path("store")
 
 
 @app.command()
+def quickstart(
+    store: StoreOption = DEFAULT_STORE,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML report.")] = Path(
+        "quickstart.html"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the world and of every training.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the whole path on a generated world: offline, minutes on two cores."""
+    from limbeck import quickstart as shown
+    from limbeck.report import write_report
+
+    done = shown.quickstart(store, seed=seed)
+    write_report(done.run.name, store, output)
+    told = {**done.run.to_dict(), "baselines": {shown.BASELINE: done.baseline.to_dict()}}
+    told |= {"seconds_now": round(done.seconds, 1), "report": str(output)}
+    if as_json:
+        _print_json(told)
+        return
+    _print_table(scores_table(told, also=told["baselines"]))
+    if done.made == 0:
+        print("Everything was done already; nothing ran.")
+    print(f"{done.seconds:.0f} seconds; report: {output}")
+
+
+@app.command()
 def run(
     recipe: RecipeArgument,
     assign: SetOption = None,
