@@ -169,6 +169,8 @@ def summary(tables: dict[str, list[dict[str, Any]]]) -> list[str]:
     for name, rows in tables.items():
         found = {row["system"]: row["scores"] for row in rows}
         target = list(rows[0]["scores"])[-1]
+        if "student: both phases" not in found:
+            continue
         student = found["student: both phases"][target]
         low, high = student["difference_interval"]
         cells = [
