@@ -68,9 +68,10 @@ def judged(
         errors, same = [], []
         for start in range(0, len(ids), 8):
             rows = slice(start, start + 8)
-            plain, hidden = (torch.from_numpy(x[rows]) for x in (ids, masked.ids))
+            device = student.device
+            plain, hidden = (torch.from_numpy(x[rows]).to(device) for x in (ids, masked.ids))
             mask = torch.ones_like(plain)
-            chosen = torch.from_numpy(masked.labels[rows] >= 0)
+            chosen = torch.from_numpy(masked.labels[rows] >= 0).to(device)
             with torch.inference_mode():
                 a, b = (
                     states_and_logits(m, plain, mask, attention=False).states

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from limbeck import bench, pipeline
 from limbeck.artifact import Store
@@ -57,8 +58,6 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
 
 def latency(model_folder: Path, *, length: int = 32) -> float:
     """Give the median milliseconds of one sentence of `length` pieces, batch 1, in torch."""
-    import torch
-
     from limbeck.encoder import load_encoder
 
     model = load_encoder(model_folder, head="tagging", attention="sdpa")
@@ -98,7 +97,7 @@ def rows_of(told: dict[str, Any], variant: str, *, is_first: bool) -> list[dict[
                 row["scores"][place] |= {
                     "retention": against["retention"],
                     "loyalty": against["loyalty"],
-                    "fidelity": told["fidelity"][place]["metrics"][primary],
+                    "fidelity": told["fidelity"][place.partition(".")[0]]["metrics"][primary],
                     "difference": against["difference"],
                     "difference_interval": against["interval"],
                     "p_value": against["p_value"],
@@ -125,8 +124,8 @@ Labels are English only; the target's labels are read once, for the score. Model
 English dev data. Scores are percent with a bootstrap 95 % interval over test sentences; *kept* is
 the student's score over its full teacher's, *loyal* the share of the test set's words (percent)
 that both answer alike, *fidelity* the student's score on held-out unlabelled text, its teacher's
-answers taken for gold. *ms*: median latency of one sentence of 32 pieces in torch, batch 1, all
-cores. Trained with OMP_NUM_THREADS=1, two runs side by side.
+answers taken for gold. *ms*: median latency of one sentence of 32 pieces in torch, batch 1,
+{threads} threads. {note}
 What the tables say stands in [README.md](README.md). First the target's scores, a row each recipe;
 then every table whole.
 """
@@ -177,7 +176,7 @@ def summary(tables: dict[str, list[dict[str, Any]]]) -> list[str]:
             name,
             f"{100 * found['teacher'][target]['value']:.1f}",
             f"{100 * student['value']:.1f}",
-            f"{100 * student['retention']:.1f} %",
+            f"{100 * student['retention']:.1f} %" if student["retention"] else "–",
             f"{100 * student['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
         ]
         for system in BASELINES:
@@ -187,9 +186,10 @@ def summary(tables: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
+def markdown(tables: dict[str, list[dict[str, Any]]], *, seed: int, threads: int, note: str) -> str:
     """Give every table as Markdown."""
-    lines = [HEAD.format(machine=machine_line(), seed=seed), *summary(tables), ""]
+    head = HEAD.format(machine=machine_line(), seed=seed, threads=threads, note=note)
+    lines = [head, *summary(tables), ""]
     for name, rows in tables.items():
         places = list(rows[0]["scores"])
         lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]
@@ -222,7 +222,9 @@ def markdown(tables: dict[str, list[dict[str, Any]]], seed: int) -> str:
 def write(tables: dict[str, list[dict[str, Any]]], places: argparse.Namespace) -> None:
     """Write OUT.json and OUT.md."""
     places.out.with_suffix(".json").write_text(json.dumps(tables, indent=1) + "\n")
-    places.out.with_suffix(".md").write_text(markdown(tables, places.seed))
+    threads = torch.get_num_threads()
+    page = markdown(tables, seed=places.seed, threads=threads, note=places.note)
+    places.out.with_suffix(".md").write_text(page)
 
 
 def main() -> None:
@@ -237,6 +239,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["eng-yor-pos"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--note", default="", help="a sentence for the page: how it was trained")
     parser.add_argument("--only-done", action="store_true", help="leave out what is not done yet")
     places = parser.parse_args()
     store = Store(places.store)

@@ -153,6 +153,16 @@ def test_a_script_for_a_language_without_a_corpus(complaint: Complain):
     assert "corpus.filter.scripts names 'xyz', which has no text in [corpus]" in line
 
 
+def test_unlabelled_text_without_a_teacher(complaint: Complain):
+    line = complaint("task.objective.kind=labels", "task.objective.text=0.5")
+    assert "task.objective: unlabelled text needs a teacher, and kind labels has none" in line
+
+
+def test_a_first_phase_with_nothing_to_minimise(complaint: Complain):
+    line = complaint("general.objective.hidden=0")
+    assert "general: phase 1 has nothing to minimise" in line and "steps = 0" in line
+
+
 def test_a_scored_language_that_is_none_of_the_recipe(complaint: Complain):
     line = complaint('evaluate.languages=["xyz"]')
     assert "evaluate.languages names 'xyz', which is no language of this recipe" in line

@@ -170,7 +170,7 @@ def test_a_second_run_makes_nothing(run: Run):
     [
         ("name=other", ()),
         ("machine.checkpoint_seconds=1", ()),
-        ("model.global_every=1", ()),
+        ("machine.precision=fp32", ()),
         ("survey.lines=10", ("survey",)),
         ("training.masking=0.3", ("pretrain", "survey")),
         ("training.steps=4", ("pretrain", "survey")),

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from conftest import Finished, Told
+from limbeck import pipeline
+from limbeck.artifact import Store
 from limbeck.benchmarks import BENCHMARKS
 from limbeck.errors import ArtifactError
-from limbeck.recipe import check_recipe
+from limbeck.recipe import check_recipe, read_recipe
 from limbeck.report import page as page_module
 from limbeck.report import words, write_report
 from limbeck.report.diagram import draw_plan
@@ -149,7 +151,7 @@ def crowded(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> str
             ]
             by_place.clear()
             by_place.update(dict.fromkeys(places, told))
-        against = record["student_against_teacher"]["bbb"]
+        against = record["student_against_teacher"]["bbb"] | {"retention": 0.9031}
         record["student_against_teacher"] = dict.fromkeys(places, against)
         record["student_against_teacher"]["pcm.test"] = {**against, "retention": 1.0024}
 
@@ -447,6 +449,32 @@ def test_what_a_run_did_not_measure_has_no_place(
     assert told in page
     changed(kept_store, lambda record: record.pop(measured))
     assert told not in made(kept_store)
+
+
+def test_a_run_that_scored_the_source_alone_still_tells_the_targets_fidelity(
+    kept_store: Path, finished: Finished
+):
+    alone = read_recipe(finished.recipe, ['evaluate.languages=["aaa"]'])
+    pipeline.run(alone, Store(kept_store), name="alone")
+    output = kept_store / "alone.html"
+    write_report("alone", kept_store, output)
+    page = output.read_text(encoding="utf-8")
+    assert "no target was scored" in page and "Fidelity" in page
+
+
+def test_masked_language_modelling_learns_from_no_layer(kept_store: Path):
+    def change(record: dict[str, Any]) -> None:
+        record["recipe"]["student"]["init"] = "random"
+        record["recipe"]["general"]["objective"] |= {"kind": "mlm", "masking": 0.15}
+
+    changed(kept_store, change)
+    page = made(kept_store)
+    assert "mlm: masking 0.15" in page and "they learn from" not in page
+
+
+def test_a_folder_is_no_place_for_a_report(kept_store: Path):
+    with pytest.raises(ArtifactError, match="is a folder.*name of an HTML file"):
+        write_report("tiny", kept_store, kept_store)
 
 
 def test_a_student_drawn_at_random_copies_nothing(kept_store: Path):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from limbeck import __version__
 from limbeck.errors import ArtifactError, LimbeckError, RecipeError
-from limbeck.tables import losses_table, retrieval_table, scores_table
+from limbeck.tables import fidelity_line, losses_table, retrieval_table, scores_table
 
 app = typer.Typer(
     help="Distil a multilingual encoder into a small, fast model for one language and task.",
@@ -42,8 +42,9 @@ def quickstart(
 ) -> None:
     """Show the whole path on a generated world: offline, minutes on two cores."""
     from limbeck import quickstart as shown
-    from limbeck.report import write_report
+    from limbeck.report import check_output, write_report
 
+    check_output(output)
     done = shown.quickstart(store, seed=seed)
     write_report(done.run.name, store, output)
     told = {**done.run.to_dict(), "baselines": {shown.BASELINE: done.baseline.to_dict()}}
@@ -52,6 +53,7 @@ def quickstart(
         _print_json(told)
         return
     _print_table(scores_table(told, also=told["baselines"]))
+    print(fidelity_line(told))
     if done.made == 0:
         print("Everything was done already; nothing ran.")
     print(f"{done.seconds:.0f} seconds; report: {output}")
@@ -75,6 +77,7 @@ def run(
         _print_json(finished.to_dict())
         return
     _print_table(scores_table(finished.to_dict()))
+    print(fidelity_line(finished.to_dict()))
     if finished.made == 0:
         print("Everything was done already; nothing ran.")
 
@@ -98,7 +101,7 @@ def pretrain(
     from limbeck.pretrain_recipe import read_pretrain_recipe
 
     wanted = read_pretrain_recipe(recipe, assign or ())
-    if output is not None:
+    if output is not None and processes.rank() == 0:
         check_new_folder(output)
     finished = pipeline.run(wanted, Store(store), name=name)
     if processes.rank() > 0:

@@ -134,13 +134,18 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
             found.logits[scored], target.logits[scored], temperature=objective.temperature
         )
         told = {"logits": objective.logits * soft}
-        if objective.gold_weight:
-            known = batch["labels"] >= 0
-            gold = gold_cross_entropy(found.logits[known], batch["labels"][known])
-            told["gold"] = objective.gold_weight * gold
+        told |= _gold(objective, found.logits, batch["labels"])
         return told | weigh(found.states, target.states, mask=mask.bool())
 
     return terms
+
+
+def _gold(objective: TaskObjective, logits: Tensor, labels: Tensor) -> Terms:
+    """Give the gold labels' term, or none where it has no weight or the batch is unlabelled."""
+    known = labels >= 0
+    if not objective.gold_weight or not known.any():
+        return {}
+    return {"gold": objective.gold_weight * gold_cross_entropy(logits[known], labels[known])}
 
 
 def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
@@ -151,10 +156,8 @@ def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[i
         with torch.no_grad():
             answers = teacher(input_ids=ids, attention_mask=mask).logits
         logits = model(input_ids=ids, attention_mask=mask).logits
-        known = batch["labels"] >= 0
         kl = soft_kl(logits[scored], answers[scored], temperature=objective.temperature)
-        gold = gold_cross_entropy(logits[known], batch["labels"][known])
-        return {"logits": objective.logits * kl, "gold": objective.gold_weight * gold}
+        return {"logits": objective.logits * kl} | _gold(objective, logits, batch["labels"])
 
     return terms
 

@@ -19,9 +19,11 @@ from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
 from limbeck.sections import is_name
 from limbeck.stages import PRETRAIN_STAGES, STAGES, Job, Stage, layer_plan_of
+from limbeck.stages.general import check_mask_piece
 from limbeck.stages.labels import read_labelled, read_split
 from limbeck.stages.record import AnyRecipe, languages_of
 from limbeck.stages.survey import read_parallel
+from limbeck.stages.text import mask_id_of
 from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -199,12 +201,14 @@ def _check_early(recipe: Recipe, waiting: set[str]) -> None:
     unused = [one for one in recipe.corpus.texts if one not in languages_of(recipe)]
     if unused:
         log.warning("corpus.%s is not used: [languages] does not name it", ", corpus.".join(unused))
-    if waiting & {"vocabulary", "teacher", "student"}:
+    if waiting & {"vocabulary", "teacher", "student", "general"}:
         from limbeck.encoder import checked_name, read_config
 
         folder = model_folder(recipe.teacher.model)
         read_config(checked_name(folder), recipe.teacher.allow_remote_code)
-        load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
+        if "general" in waiting and (folder / "tokenizer_config.json").exists():
+            check_mask_piece(recipe, mask_id_of(folder, tokenizer))
     if waiting & {"teacher", "task", "evaluate"}:
         read_labelled(recipe)
     if "evaluate" in waiting:

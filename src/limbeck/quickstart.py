@@ -103,7 +103,8 @@ def _texts(world: Path, languages: Iterable[str]) -> dict[str, Path]:
 
 def _assigned(places: dict[str, Path]) -> list[str]:
     """Give `--set` assignments; a string of JSON is one of TOML."""
-    return [f"{field}={json.dumps(str(path))}" for field, path in places.items()]
+    quoted = {field: json.dumps(str(path), ensure_ascii=False) for field, path in places.items()}
+    return [f"{field}={path}" for field, path in quoted.items()]
 
 
 def _world(folder: Path, *, seed: int, size: str) -> Path:

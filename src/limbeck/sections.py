@@ -280,6 +280,16 @@ class General(Section):
     )
     warmup: float = knob(0.05, "Share of the steps that warm up.", reason="usual", ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _something_is_minimised(self) -> "General":
+        one = self.objective
+        if self.steps and one.kind == "bistil" and not (one.hidden or one.attention):
+            raise ValueError(
+                "phase 1 has nothing to minimise: objective.hidden and objective.attention are 0; "
+                "give one of them a weight, or leave phase 1 out with steps = 0"
+            )
+        return self
+
 
 class BenchmarkChoice(Section):
     """Which labelled data, and which of its splits are read for what."""
@@ -327,6 +337,15 @@ class TaskObjective(Section):
         ge=0,
         lt=1,
     )
+
+    @model_validator(mode="after")
+    def _text_has_a_teacher(self) -> "TaskObjective":
+        if self.kind == "labels" and self.text:
+            raise ValueError(
+                "unlabelled text needs a teacher, and kind labels has none; "
+                "set kind to bistil or kd, or text to 0"
+            )
+        return self
 
     @property
     def gold_weight(self) -> float:

@@ -61,8 +61,8 @@ class Watch(TrainerCallback):
             math.ceil(budget.steps * (i + 1) / budget.evaluations)
             for i in range(budget.evaluations)
         }
-        self.sums: dict[str, Tensor] = {}
-        self.steps_seen, self.pieces = 0, 0
+        self.sums: dict[str, tuple[Any, int]] = {}
+        self.pieces = 0
         self.since = self.saved = self.stopped = time.monotonic()
         self.bar = Progress(
             TextColumn(f"  {name}"),
@@ -77,11 +77,13 @@ class Watch(TrainerCallback):
         self.line = self.bar.add_task(name, total=budget.steps, told="")
 
     def saw(self, found: Mapping[str, Tensor], pieces: int) -> None:
-        """Take note of a step's terms and of how many pieces it read."""
+        """Take note of a step's terms and of how many pieces it read.
+
+        A step need not have every term: unlabelled text has no gold labels.
+        """
         for term, value in found.items():
-            seen = self.sums.get(term)
-            self.sums[term] = value.detach() if seen is None else seen + value.detach()
-        self.steps_seen += 1
+            seen, steps = self.sums.get(term, (0.0, 0))
+            self.sums[term] = (seen + value.detach(), steps + 1)
         self.pieces += pieces
 
     def history(self) -> list[dict[str, float]]:
@@ -138,12 +140,12 @@ class Watch(TrainerCallback):
 
     def _log(self, step: int, rate: float) -> None:
         now = time.monotonic()
-        means = {term: float(total) / self.steps_seen for term, total in self.sums.items()}
+        means = {term: float(total) / steps for term, (total, steps) in self.sums.items()}
         per_second = self.pieces / max(now - self.since, 1e-9)
         self._write({"step": step, "learning_rate": rate, **means, "pieces_per_second": per_second})
         told = f"loss {sum(means.values()):.4f} · {per_second:,.0f} pieces/s"
         self.bar.update(self.line, told=told)
-        self.sums, self.steps_seen, self.pieces, self.since = {}, 0, 0, now
+        self.sums, self.pieces, self.since = {}, 0, now
 
     def _judge(self, step: int, model: PreTrainedModel) -> None:
         assert self.judge is not None

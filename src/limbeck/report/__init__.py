@@ -12,8 +12,25 @@ The page needs nothing beside itself: no network, no script, no font.
 from pathlib import Path
 
 from limbeck.artifact import disk_errors
+from limbeck.errors import ArtifactError
 from limbeck.report.gather import gather
 from limbeck.report.page import render
+
+
+def check_output(output: Path) -> None:
+    """Refuse a place where no report can be written, and tell what is missing to make one.
+
+    Raises:
+        ArtifactError: It is a folder.
+        ModuleNotFoundError: matplotlib or Jinja is not installed.
+    """
+    import jinja2  # noqa: F401
+    import matplotlib  # noqa: F401
+
+    if output.is_dir():
+        raise ArtifactError(
+            "is a folder", where=str(output), expected="the name of an HTML file", do="add one"
+        )
 
 
 def write_report(run: str, store: Path, output: Path) -> None:
@@ -29,6 +46,7 @@ def write_report(run: str, store: Path, output: Path) -> None:
             cannot be written.
         ModuleNotFoundError: matplotlib or Jinja is not installed.
     """
+    check_output(output)
     page = render(gather(run, store))
     with disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)

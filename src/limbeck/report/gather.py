@@ -247,6 +247,7 @@ def _places(recipe: Mapping[str, Any]) -> tuple[Place, ...]:
             is_only_split=len(splits) == 1,
         )
         for language in dict.fromkeys([*targets, source])
+        if language in (recipe["evaluate"].get("languages") or [language])
         for split in splits
     )
 

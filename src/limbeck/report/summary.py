@@ -18,7 +18,7 @@ from limbeck.report.words import (
     points,
     signed,
 )
-from limbeck.sections import OBJECTIVE_FIELDS, TaskObjective
+from limbeck.sections import GENERAL_FIELDS, OBJECTIVE_FIELDS, TaskObjective
 
 TASKS = {"ner": "named entities", "pos": "parts of speech"}
 """Tasks as they are written."""
@@ -43,6 +43,8 @@ def headline(facts: Facts) -> str:
         if (retention := facts.against[place.key].retention) is not None
     ]
     metric = metric_name(facts.primary)
+    if not main_places(facts):
+        return f"The student has {with_what.replace('its', 'its teacher’s')}; no target was scored."
     if not kept:
         names = listed([name_of(place.language) for place in main_places(facts)])
         return (
@@ -157,11 +159,10 @@ def origin(facts: Facts) -> list[Fact]:
 
 def _last(model: str) -> str:
     """Give a folder's name, or a hub id whole."""
-    return (
-        model
-        if model.count("/") <= 1 and model[:1] not in "./~"
-        else model.rstrip("/").rpartition("/")[2]
-    )
+    if model.count("/") <= 1 and model[:1] not in "./~":
+        return model
+    # An artifact's folder of weights is called model whatever it is a model of.
+    return model.rstrip("/").removesuffix("/model").rpartition("/")[2]
 
 
 def plan_text(facts: Facts) -> str:
@@ -171,7 +172,9 @@ def plan_text(facts: Facts) -> str:
         return "not known: the student’s artifact is gone from the store"
     of = f"{len(plan)} of {facts.teacher_layers}" if facts.teacher_layers else str(len(plan))
     if facts.recipe["student"]["init"] == "random":
-        return f"{of}, their weights drawn at random; they learn from {_numbers(plan)}"
+        drawn = f"{of}, their weights drawn at random"
+        has_teacher = facts.recipe["general"]["objective"]["kind"] != "mlm"
+        return f"{drawn}; they learn from {_numbers(plan)}" if has_teacher else drawn
     return f"{of}: copies of the teacher’s {_numbers(plan)}"
 
 
@@ -208,7 +211,11 @@ def _general_text(general: Mapping[str, Any]) -> str:
     if general["steps"] == 0:
         return "left out"
     pace = f"{count(general['steps'])} steps of {count(general['batch_pieces'])} pieces"
-    return f"{pace}; {_objective(general['objective'])}"
+    objective = general["objective"]
+    read = {
+        name: objective[name] for name in objective if name in GENERAL_FIELDS[objective["kind"]]
+    }
+    return f"{pace}; {_objective(read)}"
 
 
 def _task_text(task: Mapping[str, Any]) -> str:

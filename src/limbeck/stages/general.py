@@ -62,14 +62,24 @@ def general_text(job: Job[Recipe]) -> PackedText:
         languages=languages_of(recipe),
         block_pieces=recipe.general.block_pieces,
     )
-    if text.mask_id < 0 and recipe.general.objective.masking:
+    check_mask_piece(recipe, text.mask_id)
+    return text
+
+
+def check_mask_piece(recipe: Recipe, mask_id: int) -> None:
+    """Refuse masking where there is no mask piece, an id below 0.
+
+    Raises:
+        RecipeError: So it is.
+    """
+    general = recipe.general
+    if mask_id < 0 and general.steps and general.objective.masking:
         raise RecipeError(
             "the teacher's tokenizer has no mask piece",
             where="general.objective.masking",
-            found=str(recipe.general.objective.masking),
-            expected="0",
+            found=str(general.objective.masking),
+            expected="objective bistil with masking 0, or a teacher with a mask piece",
         )
-    return text
 
 
 def _outside(recipe: Recipe) -> dict[str, str]:

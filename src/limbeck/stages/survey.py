@@ -22,7 +22,7 @@ def read_parallel(recipe: PretrainRecipe) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     first, expected = "", 0
     for language, name in recipe.survey.parallel.items():
-        count = sum(1 for _ in read_texts(Path(name)))
+        count = sum(1 for _ in read_texts(Path(name).expanduser()))
         first, expected = first or language, expected or count
         if count != expected or not count:
             raise DataError(
@@ -31,7 +31,7 @@ def read_parallel(recipe: PretrainRecipe) -> dict[str, list[str]]:
                 found=f"{count} lines",
                 expected=f"{expected} lines, as {first} has" if expected else "some",
             )
-        lines = islice(read_texts(Path(name)), recipe.survey.lines)
+        lines = islice(read_texts(Path(name).expanduser()), recipe.survey.lines)
         found[language] = [normalise(line) for line in lines]
     return found
 
@@ -46,7 +46,7 @@ def _section(recipe: PretrainRecipe) -> dict[str, Any]:
 
 
 def _outside(recipe: PretrainRecipe) -> dict[str, str]:
-    return {one: file_hash(Path(name)) for one, name in recipe.survey.parallel.items()}
+    return {one: file_hash(Path(name).expanduser()) for one, name in recipe.survey.parallel.items()}
 
 
 def _run(job: Job[PretrainRecipe]) -> Outcome:

@@ -7,7 +7,6 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from limbeck.corpus import read_texts, words_of
-from limbeck.errors import RecipeError
 from limbeck.recipe import Recipe
 from limbeck.sections import OBJECTIVE_FIELDS
 from limbeck.stages.labels import Labelled, benchmark_files, labels_section, read_labelled
@@ -102,12 +101,6 @@ def _text_mix(
     share = task.objective.text_share
     if not share:
         return None
-    if task.objective.kind == "labels":
-        raise RecipeError(
-            "unlabelled text needs a teacher",
-            where="task.objective.text",
-            do="set task.objective.kind to bistil or kd, or text to 0",
-        )
     sentences = []
     for language in job.recipe.languages.targets:
         path = job.inputs["corpus"].path(f"{language}.train.txt")

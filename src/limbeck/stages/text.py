@@ -56,7 +56,7 @@ def open_corpora(
     return PackedText(
         train=part("train"),
         held_out=part("heldout"),
-        mask_id=_mask_id(tokenizer_folder, tokenizer),
+        mask_id=mask_id_of(tokenizer_folder, tokenizer),
         special=np.array(sorted(tokenizer.get_added_tokens_decoder())),
         vocabulary_size=tokenizer.get_vocab_size(),
     )
@@ -66,7 +66,8 @@ def _length(path: Path, part: str, block_pieces: int) -> int:
     return min(block_pieces, read_counts(path).pieces + 1) if part == "heldout" else block_pieces
 
 
-def _mask_id(folder: Path, tokenizer: Tokenizer) -> int:
+def mask_id_of(folder: Path, tokenizer: Tokenizer) -> int:
+    """Give the id of a model folder's mask piece, or -1 where it has none."""
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     mask = config.get("mask_token")
     name = mask.get("content") if isinstance(mask, dict) else mask
