@@ -2,10 +2,11 @@
 
     python -m benchmarks.step --teacher TEACHER
 
-Prints one JSON object: GEMM rates, and seconds a step by (attention, compile), medians.
+Prints one JSON object: GEMM rates, and seconds a step by (attention, compile, precision), medians.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -34,7 +35,7 @@ def gemm_gflops(dtype: torch.dtype, *, size: int, repeats: int = 5) -> float:
 
 
 def step_seconds(
-    teacher_folder: Path, *, attention: Any, compiled: bool, steps: int
+    teacher_folder: Path, *, attention: Any, compiled: bool, bf16: bool, steps: int
 ) -> list[float]:
     """Time phase-1 steps of 8 × 128 pieces, half the layers, hidden states only."""
     teacher = load_encoder(teacher_folder, head="mlm", attention=attention)
@@ -48,14 +49,16 @@ def step_seconds(
 
     def step() -> None:
         ids = torch.randint(5, 1000, (8, 128))
-        with torch.no_grad():
-            target = layer_states(teacher, ids, mask, attention=False)
-        found = layer_states(student, ids, mask, attention=False)
-        errors = [
-            hidden_mse(mine, target.hidden[layer], mask.bool(), scale="relative")
-            for mine, layer in zip(found.hidden, (0, *plan), strict=True)
-        ]
-        torch.stack(errors).mean().backward()  # type: ignore[no-untyped-call]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.no_grad():
+                target = layer_states(teacher, ids, mask, attention=False)
+            found = layer_states(student, ids, mask, attention=False)
+            errors = [
+                hidden_mse(mine, target.hidden[layer], mask.bool(), scale="relative")
+                for mine, layer in zip(found.hidden, (0, *plan), strict=True)
+            ]
+            loss = torch.stack(errors).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad()
 
@@ -73,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
     told: dict[str, Any] = {
         "machine": facts(),
@@ -82,15 +86,19 @@ def main() -> None:
         },
         "steps": {},
     }
-    for attention in ("sdpa", "eager"):
-        for compiled in (False, True):
-            times = step_seconds(
-                args.teacher, attention=attention, compiled=compiled, steps=args.steps
-            )
-            told["steps"][f"{attention}{', compiled' if compiled else ''}"] = {
-                "first_two_seconds": round(sum(times[:2]), 2),
-                "median_seconds": round(statistics.median(times[2:]), 4),
-            }
+    for attention, compiled, bf16 in itertools.product(
+        ("sdpa", "eager"), (False, True), (False, True)
+    ):
+        if compiled and args.no_compile:
+            continue
+        times = step_seconds(
+            args.teacher, attention=attention, compiled=compiled, bf16=bf16, steps=args.steps
+        )
+        named = [attention, *["compiled"] * compiled, *["bf16"] * bf16]
+        told["steps"][", ".join(named)] = {
+            "first_two_seconds": round(sum(times[:2]), 2),
+            "median_seconds": round(statistics.median(times[2:]), 4),
+        }
     print(json.dumps(told))
 
 
