@@ -20,7 +20,7 @@ import torch
 from limbeck import bench, pipeline
 from limbeck.artifact import Store
 from limbeck.doctor import facts
-from limbeck.recipe import Recipe, read_recipe
+from limbeck.recipe import Recipe, read_recipe, toml_string
 
 VARIANTS: dict[str, list[str]] = {
     "student: both phases": [],
@@ -41,14 +41,14 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
     """Give a shipped recipe with the data's and the teacher's places put in."""
     shipped = read_recipe(name)
     corpora = [
-        f'corpus.{language}="{places.data}/corpora/{language}.txt"'
+        f"corpus.{language}={toml_string(places.data / 'corpora' / f'{language}.txt')}"
         for language in shipped.corpus.texts
     ]
     return read_recipe(
         name,
         [
-            f'teacher.model="{places.teacher}"',
-            f'task.benchmark.root="{places.data}/{shipped.task.kind}"',
+            f"teacher.model={toml_string(places.teacher)}",
+            f"task.benchmark.root={toml_string(places.data / shipped.task.kind)}",
             f"seed={places.seed}",
             *corpora,
             *overrides,

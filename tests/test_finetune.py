@@ -309,7 +309,7 @@ def test_text_steps_come_on_top_of_the_labelled_ones(
         tagger(tokenizer),
         tokenizer,
         tmp_path,
-        mix=lambda labelled: weave_text(labelled, lambda step: text, share),
+        mix=lambda labelled, windows: weave_text(labelled, lambda step: text, share),
         text_share=share,
         epochs=epochs,
         examples=11 * 16,

@@ -206,7 +206,7 @@ def tune(
     work: Path,
     machine: Machine,
     terms: Callable[[PreTrainedModel, Batch], Terms] = label_terms,
-    mix: Callable[[Callable[[int], Batch]], Callable[[int], Batch]] | None = None,
+    mix: Callable[[Callable[[int], Batch], Sequence[Window]], Callable[[int], Batch]] | None = None,
     text_share: float = 0.0,
     name: str = "task",
 ) -> list[dict[str, float]]:
@@ -214,7 +214,7 @@ def tune(
 
     Args:
         terms: The loss; plain tuning unless a distillation objective is given.
-        mix: Weaves other batches between the labelled ones.
+        mix: Weaves other batches between the labelled ones, whose windows it is given too.
         text_share: Share of the steps that `mix` adds; the labelled ones stay `epochs` passes.
 
     Returns:
@@ -234,7 +234,7 @@ def tune(
     )
     return fit(
         model,
-        mix(batches) if mix else batches,
+        mix(batches, windows) if mix else batches,
         terms=terms,
         budget=budget,
         work=work,

@@ -4,7 +4,6 @@ What is shown is what `limbeck pretrain` and `limbeck run` do with recipes of on
 here is special but where the text and the labels come from.
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from limbeck.artifact import Store
 from limbeck.errors import DataError
 from limbeck.pipeline import Run
 from limbeck.pretrain_recipe import PretrainRecipe, read_pretrain_recipe
-from limbeck.recipe import Recipe, read_recipe
+from limbeck.recipe import Recipe, read_recipe, toml_string
 from limbeck.world import facts, make_world
 
 log = logging.getLogger(__name__)
@@ -102,9 +101,8 @@ def _texts(world: Path, languages: Iterable[str]) -> dict[str, Path]:
 
 
 def _assigned(places: dict[str, Path]) -> list[str]:
-    """Give `--set` assignments; a string of JSON is one of TOML."""
-    quoted = {field: json.dumps(str(path), ensure_ascii=False) for field, path in places.items()}
-    return [f"{field}={path}" for field, path in quoted.items()]
+    """Give `--set` assignments."""
+    return [f"{field}={toml_string(path)}" for field, path in places.items()]
 
 
 def _world(folder: Path, *, seed: int, size: str) -> Path:

@@ -6,6 +6,7 @@ any `Kind` of recipe.
 """
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -181,6 +182,12 @@ def shipped_recipes(kind: Kind[Any] = DISTILLATION) -> list[str]:
 
 def _shipped_folder(kind: Kind[Any]) -> Any:
     return (resources.files("limbeck") / "recipes").joinpath(*filter(None, [kind.folder]))
+
+
+def toml_string(text: str | Path) -> str:
+    """Give a text or a path as TOML writes a string, for `--set` and for a recipe."""
+    # A string of JSON is one of TOML, but for the one control character that JSON leaves bare.
+    return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _assign(values: dict[str, Any], override: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.artifact import FORMAT, Artifact, Store
+from limbeck.bench import Latency
 from limbeck.errors import ArtifactError, LimbeckError
 from limbeck.evaluate import Scores
 from limbeck.hub import depth, read_config
@@ -67,16 +68,6 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """How long one sentence took a system, milliseconds, and how many were timed."""
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a report tells.
 
@@ -105,7 +96,7 @@ class Facts:
     against: dict[str, Against]
     fidelity: dict[str, Scores]
     sizes: dict[str, Size]
-    speeds: dict[str, Speed]
+    speeds: dict[str, Latency]
     artifacts: dict[str, Artifact]
     curves: dict[str, tuple[dict[str, float], ...]]
     answers: dict[str, Answers]
@@ -168,7 +159,9 @@ def gather(run: str, root: Path) -> Facts:
                 for language, told in record.get("fidelity", {}).items()
             },
             sizes={name: _fitting(Size, told) for name, told in record["size"].items()},
-            speeds={name: _fitting(Speed, told) for name, told in record.get("speed", {}).items()},
+            speeds={
+                name: _fitting(Latency, told) for name, told in record.get("speed", {}).items()
+            },
             artifacts=found,
             curves={stage: rows for stage, one in found.items() if (rows := _rows(one.folder))},
             answers=_answers(found.get("evaluate"), places),

@@ -1,10 +1,11 @@
 """Numbers and names as a reader wants them: rounded once, in one way, everywhere on the page."""
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from limbeck.recipe import toml_string
 
 SPACE = "\u00a0"
 MINUS = "\u2212"
@@ -153,7 +154,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return toml_string(value)
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value)

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from limbeck.corpus import read_texts, words_of
 from limbeck.recipe import Recipe
 from limbeck.sections import OBJECTIVE_FIELDS
-from limbeck.stages.labels import Labelled, benchmark_files, labels_section, read_labelled
+from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
 from limbeck.stages.models import (
     Attention,
     keep_history,
@@ -77,7 +77,7 @@ def _run(job: Job) -> Outcome:
         data=data,
         pace=recipe.task,
         terms=terms,
-        mix=_text_mix(job, tokenizer, data, pad_id=student.config.pad_token_id or 0),
+        mix=_text_mix(job, tokenizer, pad_id=student.config.pad_token_id or 0),
         text_share=objective.text_share,
         name="task",
     )
@@ -87,9 +87,7 @@ def _run(job: Job) -> Outcome:
     return Outcome(metrics=keep_history(job, history))
 
 
-def _text_mix(
-    job: Job, tokenizer: Tokenizer, data: Labelled, *, pad_id: int
-) -> Callable[..., Any] | None:
+def _text_mix(job: Job, tokenizer: Tokenizer, *, pad_id: int) -> Callable[..., Any] | None:
     """Give the weaver of the targets' unlabelled text, or nothing where none is asked for.
 
     A step of text holds about as many pieces as a step of labelled sentences, which are shorter.
@@ -107,13 +105,15 @@ def _text_mix(
         for line in _sample(read_texts(path), count=_MOST_TEXTS, seed=seed):
             words = tuple(words_of(line))
             sentences.append(TaggedSentence(words=words, labels=(), where=str(path)))
-    encode = TASKS[task.kind].encode
-    windows = encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
-    tagged = encode(data.train, tokenizer, data.labels, max_pieces=task.max_pieces)
-    shorter = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))
-    batch = max(1, round(task.batch_sentences * shorter))
-    text = window_batches(windows, batch=batch, seed=seed, pad_id=pad_id)
-    return lambda labelled: weave_text(labelled, text, share)
+    windows = TASKS[task.kind].encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
+
+    def weave(labelled: Callable[[int], Any], tagged: Sequence[Window]) -> Callable[[int], Any]:
+        shorter = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))
+        batch = max(1, round(task.batch_sentences * shorter))
+        text = window_batches(windows, batch=batch, seed=seed, pad_id=pad_id)
+        return weave_text(labelled, text, share)
+
+    return weave
 
 
 def _mean_pieces(windows: Sequence[Window]) -> float:

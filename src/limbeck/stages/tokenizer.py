@@ -1,7 +1,6 @@
 """Stage tokenizer: trained on the corpora, which are then packed with it."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from limbeck.corpus import read_texts
@@ -9,7 +8,7 @@ from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.stages.text import pack_corpora
 from limbeck.tokenizer import load_tokenizer
-from limbeck.tokenizer_training import Spelling, Texts, save_tokenizer, train_tokenizer
+from limbeck.tokenizer_training import Spelling, save_tokenizer, train_tokenizer
 
 
 def spelling_of(recipe: PretrainRecipe) -> Spelling:
@@ -35,7 +34,7 @@ def _outside(recipe: PretrainRecipe) -> dict[str, str]:
 def _run(job: Job[PretrainRecipe]) -> Outcome:
     recipe, texts = job.recipe, job.inputs["corpus"]
     tokenizer = train_tokenizer(
-        {one: _reader(texts.path(f"{one}.train.txt")) for one in languages_of(recipe)},
+        {one: partial(read_texts, texts.path(f"{one}.train.txt")) for one in languages_of(recipe)},
         spelling_of(recipe),
         exponent=recipe.tokenizer.sampling_exponent,
         most_characters=recipe.tokenizer.characters,
@@ -44,13 +43,6 @@ def _run(job: Job[PretrainRecipe]) -> Outcome:
     save_tokenizer(tokenizer, spelling_of(recipe), folder)
     packed = pack_corpora(job, load_tokenizer(folder))
     return Outcome(counts={"pieces": tokenizer.get_vocab_size(), "packed_pieces": packed})
-
-
-def _reader(path: Path) -> Texts:
-    def read() -> Iterable[str]:
-        return read_texts(path)
-
-    return read
 
 
 STAGE = Stage("tokenizer", 1, ("corpus",), _section, _outside, _run)
