@@ -461,6 +461,18 @@ def test_pretrain_prints_one_json_object_and_copies_the_model(
         assert word in lines
 
 
+def test_plan_tells_of_pretraining_too(
+    limbeck: Callable[..., Told], run: Run, recipe: Path, store: Path
+):
+    run()
+    lines = limbeck("plan", recipe, "--store", store).out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        [stage, "done"] for stage in ("corpus", "tokenizer", "pretrain", "survey")
+    ]
+    wrong = limbeck("plan", "world")
+    assert wrong.code == 2 and "world/corpora/qaa.txt" in wrong.err
+
+
 def test_explain_tells_of_pretraining_too(limbeck: Callable[..., Told]):
     told = limbeck("explain", "pretrain.training.steps").out
     assert told.startswith("pretrain.training.steps (int, default 6000 steps)") and "Why:" in told

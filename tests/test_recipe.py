@@ -254,6 +254,14 @@ def test_every_shipped_recipe_loads(name: str):
     assert read_recipe(name).name == name
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_shipped_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart").mkdir()
+    assert read_recipe("quickstart").name == "quickstart"
+
+
 def test_there_are_shipped_recipes_and_an_unknown_one_names_them():
     assert shipped_recipes()
     with pytest.raises(RecipeError, match=f"nothing: no such recipe; .*{shipped_recipes()[0]}"):

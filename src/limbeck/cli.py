@@ -25,7 +25,8 @@ app = typer.Typer(
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of artifacts.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a field: section.field=value.")
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field; repeat it."),
 ]
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name.")]
 DEFAULT_STORE = Path("store")
@@ -132,12 +133,15 @@ def plan(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what is done, what will run, and which field made it differ."""
+    """Tell what is done, what will run, and which field made it differ.
+
+    Reads recipes of `limbeck run` and of `limbeck pretrain`.
+    """
     from limbeck import pipeline
     from limbeck.artifact import Store
-    from limbeck.recipe import read_recipe
+    from limbeck.pretrain_recipe import read_any_recipe
 
-    planned = pipeline.plan(read_recipe(recipe, assign or ()), Store(store))
+    planned = pipeline.plan(read_any_recipe(recipe, assign or ()), Store(store))
     rows: list[dict[str, Any]] = [
         {
             "stage": one.stage.name,
@@ -225,7 +229,10 @@ def recipes() -> None:
 def trim(
     model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the trimmed model.")],
-    corpus: Annotated[list[str], typer.Option("--corpus", help="LANG=FILE; repeat it.")],
+    corpus: Annotated[
+        list[str],
+        typer.Option("--corpus", metavar="LANG=FILE", help="Text of a language; repeat it."),
+    ],
     min_probability: Annotated[float, typer.Option(help="Keep pieces at least so likely.")] = 1e-6,
     max_pieces: Annotated[int | None, typer.Option(help="Keep at most so many pieces.")] = None,
     keep: Annotated[Path | None, typer.Option(help="File of words to keep, one a line.")] = None,

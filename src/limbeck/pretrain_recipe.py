@@ -1,12 +1,14 @@
 """The recipe of `limbeck pretrain`: a masked language model from corpora of any languages."""
 
+import contextlib
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
 
-from limbeck.recipe import Kind, read_as
+from limbeck.recipe import DISTILLATION, Kind, Recipe, read_as, shipped_recipes
 from limbeck.sections import Corpus, Machine, Name, Section, knob
 
 
@@ -248,3 +250,19 @@ def read_pretrain_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Pre
         RecipeError: The file is missing or not TOML, or a field is unknown, missing or wrong.
     """
     return read_as(PRETRAINING, path, overrides)
+
+
+def read_any_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe | PretrainRecipe:
+    """Read a recipe of either kind; that of `limbeck run` names languages, a teacher and a task.
+
+    Raises:
+        RecipeError: As `read_pretrain_recipe`.
+    """
+    file, is_pretraining = Path(path), False
+    if file.is_file():
+        with contextlib.suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            is_pretraining = values.keys().isdisjoint({"languages", "teacher", "task"})
+    else:
+        is_pretraining = str(path) in shipped_recipes(PRETRAINING)
+    return read_as(PRETRAINING if is_pretraining else DISTILLATION, path, overrides)

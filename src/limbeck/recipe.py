@@ -136,7 +136,7 @@ def read_as(kind: Kind[Root], path: str | Path, overrides: Sequence[str] = ()) -
         RecipeError: As `read_recipe`.
     """
     file, shipped = Path(path), shipped_recipes(kind)
-    if not file.exists() and str(path) in shipped:
+    if not file.is_file() and str(path) in shipped:
         file = Path(str(_shipped_folder(kind) / f"{path}.toml"))
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,208 @@
+"""The quickstart's world, seed by seed: floors, ceilings, teacher, student, baseline, per task.
+
+    python -m benchmarks.quickstart run --store STORE --seeds 0 1 2 3 4
+    python -m benchmarks.quickstart table --store STORE --seeds 0 1 2 3 4 --out results/quickstart
+
+`run` is `limbeck quickstart` of each seed; then, on the teacher that it pretrained, one student
+for all target languages a task, the same without phase 1, and the ceiling: the teacher tuned and
+scored in the same language. Seeds can be run by several processes on one store. `table` reads what
+is there and writes OUT.json and OUT.md.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tagging import machine_line
+from limbeck import pipeline, quickstart
+from limbeck.artifact import Store
+from limbeck.recipe import Recipe, read_recipe, toml_string
+from limbeck.world import facts
+
+TASKS = ("ner", "pos")
+SOURCE, *TARGETS = ("qaa", "qab", "qac", "qad")
+
+
+def recipe_of(store: Path, seed: int, task: str, overrides: Sequence[str]) -> Recipe:
+    """Give the quickstart's recipe for all target languages and some task."""
+    world = store / f"world-small-{seed}"
+    record = json.loads((store / "runs" / f"{run_name('world', seed)}.json").read_text())
+    places = {f"corpus.{one}": world / "corpora" / f"{one}.txt" for one in (SOURCE, *TARGETS)}
+    places |= {
+        "teacher.model": Path(record["artifacts"]["pretrain"]) / "model",
+        "task.benchmark.root": world / task,
+    }
+    given = [f"{field}={toml_string(path)}" for field, path in places.items()]
+    wide = [f"languages.targets={json.dumps(TARGETS)}", f"task.kind={task}", f"seed={seed}"]
+    return read_recipe("quickstart", [*given, *wide, *overrides])
+
+
+def run_name(name: str, seed: int, *rest: str) -> str:
+    """Give the name of a run, as `limbeck quickstart` gives them."""
+    return "-".join([name, *([str(seed)] if seed else []), *rest])
+
+
+def run(store: Path, seed: int) -> None:
+    """Run everything of one seed."""
+    quickstart.quickstart(store, seed=seed)
+    for task in TASKS:
+        ways = {
+            f"{task}-all": [],
+            f"{task}-all-without-phase-1": ["general.steps=0"],
+            # Its teacher's score in the language is read, nothing else.
+            **{
+                f"{task}-ceiling-{one}": [
+                    f"task.train_language={one}",
+                    f"evaluate.languages={json.dumps([one])}",
+                    "student.layers=1",
+                    "general.steps=0",
+                    "task.epochs=1",
+                ]
+                for one in TARGETS
+            },
+        }
+        for way, overrides in ways.items():
+            recipe = recipe_of(store, seed, task, overrides)
+            pipeline.run(recipe, Store(store), name=run_name(way, seed))
+
+
+def told_by(store: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Give task → language → system or floor → score of one seed, 0 to 1."""
+
+    def scores(way: str, system: str) -> dict[str, float]:
+        told = json.loads((store / "runs" / f"{run_name(way, seed)}.json").read_text())
+        found = told["scores"][system]
+        return {one: row["metrics"][row["primary"]] for one, row in found.items()}
+
+    floors = facts(store / f"world-small-{seed}").floors
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for task in TASKS:
+        systems = {
+            "teacher": scores(f"{task}-all", "teacher"),
+            "student": scores(f"{task}-all", "student"),
+            "phase 2 only": scores(f"{task}-all-without-phase-1", "student"),
+        }
+        systems["ceiling"] = {
+            one: scores(f"{task}-ceiling-{one}", "teacher")[one] for one in TARGETS
+        }
+        systems["ceiling"][SOURCE] = systems["teacher"][SOURCE]
+        found[task] = {}
+        for one in (SOURCE, *TARGETS):
+            floor = floors[task][one]
+            found[task][one] = {name: row[one] for name, row in systems.items()}
+            found[task][one] |= {
+                "majority": floor.majority,
+                "lookup": floor.lookup,
+                "copy": floor.copy or 0.0,
+            }
+    return found
+
+
+def retrieval_of(store: Path, seed: int) -> dict[str, float]:
+    """Give language → the best layer's share of its sentences found from the source's, and back."""
+    told = json.loads((store / "runs" / f"{run_name('world', seed)}.json").read_text())
+    found = told["retrieval"]
+    pairs = {one: zip(found[SOURCE][one], found[one][SOURCE], strict=True) for one in TARGETS}
+    return {one: max(sum(both) / 2 for both in pair) for one, pair in pairs.items()}
+
+
+HEAD = """# The quickstart's world
+
+Made by `python -m benchmarks.quickstart run --store $STORE --seeds {seeds}` and then `… table`.
+Machine: {machine}. {note}
+
+Percent, mean over {count} seeds, each another world, and in brackets the lowest and the highest.
+*majority*: the commonest answer. *copy*: the source's words and their commonest labels. *lookup*:
+the language's own words and theirs. *ceiling*: the teacher tuned on the language's own labels.
+*teacher*, *student*: tuned on {source}'s labels alone; the student has half of the layers, and one
+serves all four languages. *kept*: student over teacher. Accuracy for pos, span F1 for ner.
+"""
+COLUMNS = ("majority", "copy", "lookup", "ceiling", "teacher", "student", "phase 2 only")
+
+
+def cell(values: Sequence[float]) -> str:
+    """Give the mean in percent, and the span."""
+    low, high = 100 * min(values), 100 * max(values)
+    return f"{100 * statistics.fmean(values):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def markdown(told: dict[int, dict[str, Any]], note: str) -> str:
+    """Give the page."""
+    seeds = " ".join(map(str, told))
+    page = HEAD.format(
+        seeds=seeds, machine=machine_line(), note=note, count=len(told), source=SOURCE
+    )
+    lines = [page]
+    for task in TASKS:
+        lines += [f"## {task}", "", "| language | " + " | ".join((*COLUMNS, "kept")) + " |"]
+        lines += ["|---|" + "---:|" * (len(COLUMNS) + 1)]
+        for one in (SOURCE, *TARGETS):
+            rows = [seed["tasks"][task][one] for seed in told.values()]
+            kept = cell([row["student"] / row["teacher"] for row in rows])
+            cells = [cell([row[name] for row in rows]) for name in COLUMNS]
+            lines.append(f"| {one} | " + " | ".join([*cells, kept]) + " |")
+        lines.append("")
+    lines += ["## Do the languages meet?", ""]
+    lines += ["Parallel sentences found by cosine at the best layer, of 200, both ways:", ""]
+    lines += [
+        f"- {SOURCE}–{one}: {cell([seed['retrieval'][one] for seed in told.values()])}"
+        for one in TARGETS
+    ]
+    lines += ["", "## `limbeck quickstart`, the pair of the recipe (ner)", ""]
+    lines += ["| seed | teacher | student | kept | phase 2 only |", "|---:|---:|---:|---:|---:|"]
+    for number, seed in told.items():
+        teacher, student, plain = (seed["pair"][name] for name in ("teacher", "student", "plain"))
+        cells = [teacher, student, student / teacher, plain]
+        lines.append(f"| {number} | " + " | ".join(f"{100 * one:.1f}" for one in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pair_of(store: Path, seed: int) -> dict[str, float]:
+    """Give the target's score in `limbeck quickstart` itself."""
+    target = TARGETS[0]
+    found = {}
+    for name, way, system in (
+        ("teacher", (), "teacher"),
+        ("student", (), "student"),
+        ("plain", ("without-phase-1",), "student"),
+    ):
+        path = store / "runs" / f"{run_name('quickstart', seed, *way)}.json"
+        row = json.loads(path.read_text())["scores"][system][target]
+        found[name] = row["metrics"][row["primary"]]
+    return found
+
+
+def main() -> None:
+    """Run seeds, or write the table."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("limbeck").setLevel(logging.INFO)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--out", type=Path, default=Path("results/quickstart"))
+    parser.add_argument("--note", default="", help="a sentence for the page")
+    given = parser.parse_args()
+    if given.what == "run":
+        for seed in given.seeds:
+            run(given.store, seed)
+        return
+    told = {
+        seed: {
+            "tasks": told_by(given.store, seed),
+            "retrieval": retrieval_of(given.store, seed),
+            "pair": pair_of(given.store, seed),
+        }
+        for seed in given.seeds
+    }
+    given.out.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
+    given.out.with_suffix(".md").write_text(markdown(told, given.note))
+
+
+if __name__ == "__main__":
+    main()
