@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from limbeck.recipe import DISTILLATION, Kind, Recipe, read_as, shipped_recipes
+from limbeck.recipe import Kind, Recipe, read_as, read_recipe, shipped_recipes
 from limbeck.sections import Corpus, Machine, Name, Section, knob
 
 
@@ -265,4 +265,6 @@ def read_any_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe |
             is_pretraining = values.keys().isdisjoint({"languages", "teacher", "task"})
     else:
         is_pretraining = str(path) in shipped_recipes(PRETRAINING)
-    return read_as(PRETRAINING if is_pretraining else DISTILLATION, path, overrides)
+    if is_pretraining:
+        return read_pretrain_recipe(path, overrides)
+    return read_recipe(path, overrides)
