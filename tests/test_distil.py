@@ -83,7 +83,7 @@ def make_batch() -> Batch:
     real = batch["attention_mask"].bool()
     scored = real & (torch.arange(7) % 2 == 1)
     labels = torch.where(scored, batch["input_ids"] % CLASSES, -100)
-    return {**batch, "labels": labels, "scored": scored}
+    return {**batch, "labels": labels, "words": torch.where(scored, 0, -100)}
 
 
 def make_model(objective: Objective, model_type: str = "bert", **changes: Any) -> PreTrainedModel:

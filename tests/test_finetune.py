@@ -27,7 +27,8 @@ from limbeck.finetune import (
 )
 from limbeck.sections import Machine
 from limbeck.tasks import TASKS
-from limbeck.tasks.tagging import TaggedSentence, Window
+from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tasks.windows import Window
 from limbeck.training import Batch
 from test_encoder import tiny_model
 
@@ -44,11 +45,11 @@ HERE = Machine(device="cpu", precision="fp32")
 
 def window(length: int, seed: int = 0, example: int = 0) -> Window:
     draw = np.random.default_rng([seed, length])
-    words = np.full(length, -1, dtype=np.int64)
+    words = np.full(length, -100, dtype=np.int64)
     firsts = np.arange(1, length - 1, 2)
     words[firsts] = np.arange(len(firsts))
     labels = np.where(words >= 0, draw.integers(0, CLASSES, length), -100)
-    return Window(example, draw.integers(5, 53, length), words, labels)
+    return Window(example, draw.integers(5, 53, length), {"words": words, "labels": labels})
 
 
 def real_lengths(count: int) -> np.ndarray:
@@ -65,17 +66,16 @@ def test_pad_puts_windows_side_by_side() -> None:
     windows = [window(4), window(7), window(3)]
     batch = pad(windows, PAD)
     assert {tuple(tensor.shape) for tensor in batch.values()} == {(3, 7)}
-    assert batch["scored"].dtype == torch.bool
-    assert all(batch[name].dtype == torch.int64 for name in batch if name != "scored")
+    assert all(tensor.dtype == torch.int64 for tensor in batch.values())
     for row, one in enumerate(windows):
         length = len(one.pieces)
         assert batch["input_ids"][row, :length].tolist() == one.pieces.tolist()
-        assert batch["labels"][row, :length].tolist() == one.labels.tolist()
-        assert batch["scored"][row, :length].tolist() == (one.words >= 0).tolist()
+        assert batch["labels"][row, :length].tolist() == one.marks["labels"].tolist()
+        assert batch["words"][row, :length].tolist() == one.marks["words"].tolist()
         assert batch["attention_mask"][row].tolist() == [1] * length + [0] * (7 - length)
         assert set(batch["input_ids"][row, length:].tolist()) <= {PAD}
         assert set(batch["labels"][row, length:].tolist()) <= {-100}
-        assert not batch["scored"][row, length:].any()
+        assert set(batch["words"][row, length:].tolist()) <= {-100}
 
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 4), (7, 3), (64, 8), (1000, 8), (257, 1)])
@@ -141,7 +141,9 @@ def test_label_terms_count_labelled_pieces_alone() -> None:
         for one in windows:
             logits = model(input_ids=torch.from_numpy(one.pieces)[None]).logits[0].double()
             chosen = logits.log_softmax(-1)
-            losses += [-float(chosen[t, k]) for t, k in enumerate(one.labels.tolist()) if k >= 0]
+            losses += [
+                -float(chosen[t, k]) for t, k in enumerate(one.marks["labels"].tolist()) if k >= 0
+            ]
     assert found == pytest.approx(np.mean(losses), rel=1e-5)
 
 

@@ -6,8 +6,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.tasks import TASKS, find_task, tagging
-from limbeck.tasks.tagging import IGNORED, TaggedSentence, Window
-from limbeck.tasks.windows import cut, special_pieces
+from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tasks.windows import IGNORED, Window, cut, special_pieces
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -91,7 +91,10 @@ def sentence(text, tags=""):
 
 def one_hot(windows, classes):
     """Logits that say the gold label where there is one."""
-    return [np.eye(classes)[np.where(w.labels == IGNORED, 0, w.labels)] for w in windows]
+    return [
+        np.eye(classes)[np.where(w.marks["labels"] == IGNORED, 0, w.marks["labels"])]
+        for w in windows
+    ]
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
@@ -110,11 +113,16 @@ def test_labels_sit_on_the_first_piece_of_each_word(make):
     tokenizer = make()
     (window,) = tagging.encode([sentence("abc d ef", "O B-PER I-PER")], tokenizer, TAGS)
     start = len(special_pieces(tokenizer).begin)
-    assert window.words.dtype == window.labels.dtype == window.pieces.dtype == np.int64
-    assert np.flatnonzero(window.words >= 0).tolist() == [start, start + 3, start + 4]
-    assert window.words[window.words >= 0].tolist() == [0, 1, 2]
-    assert window.labels[window.words >= 0].tolist() == [0, 1, 2]
-    assert (window.labels[window.words < 0] == IGNORED).all()
+    assert (
+        window.marks["words"].dtype
+        == window.marks["labels"].dtype
+        == window.pieces.dtype
+        == np.int64
+    )
+    assert np.flatnonzero(window.marks["words"] >= 0).tolist() == [start, start + 3, start + 4]
+    assert window.marks["words"][window.marks["words"] >= 0].tolist() == [0, 1, 2]
+    assert window.marks["labels"][window.marks["words"] >= 0].tolist() == [0, 1, 2]
+    assert (window.marks["labels"][window.marks["words"] < 0] == IGNORED).all()
 
 
 @pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
@@ -130,7 +138,7 @@ def test_a_word_without_pieces_is_read_as_the_unknown_piece_and_counted():
     one = TaggedSentence(("ab", "\x9d", "c"))
     (window,) = tagging.encode([one], wordpiece(), None)
     assert window.stand_ins == 1
-    assert window.pieces[np.flatnonzero(window.words == 1)].tolist() == [0]
+    assert window.pieces[np.flatnonzero(window.marks["words"] == 1)].tolist() == [0]
     (window,) = tagging.encode([TaggedSentence(("ab", "\u200b"))], unigram(), None)
     assert (window.stand_ins, window.pieces[-2]) == (1, 2)
 
@@ -172,7 +180,7 @@ def test_every_word_of_a_long_sentence_is_owned_once_and_no_piece_is_lost(length
     one = TaggedSentence(words, tags)
     windows = tagging.encode([one], wordpiece(), TAGS, max_pieces=room + 2, stride=stride)
     assert all(len(w.pieces) <= room + 2 for w in windows)
-    owned = np.concatenate([w.words[w.words >= 0] for w in windows])
+    owned = np.concatenate([w.marks["words"][w.marks["words"] >= 0] for w in windows])
     assert sorted(owned.tolist()) == list(range(len(words)))
     runs = cut(sum(lengths), room=room, stride=stride)
     assert sorted({p for run in runs for p in run}) == list(range(sum(lengths)))
@@ -204,7 +212,7 @@ def test_logits_that_do_not_fit_are_refused():
         tagging.decode(one, windows, [np.zeros((4, 3))], TAGS)
     with pytest.raises(ModelError, match="not finite"):
         tagging.decode(one, windows, [np.full((4, 5), np.nan)], TAGS)
-    none = Window(0, windows[0].pieces, np.full(4, -1), windows[0].labels)
+    none = Window(0, windows[0].pieces, {**windows[0].marks, "words": np.full(4, IGNORED)})
     with pytest.raises(ModelError, match="got no answer"):
         tagging.decode(one, [none], [np.zeros((4, 5))], TAGS)
 

@@ -125,7 +125,7 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
     weigh = _weigh_states(objective, teacher, plan)
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
-        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
+        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["words"] >= 0
         maps = objective.attention > 0
         with torch.no_grad():
             target = states_and_logits(teacher, ids, mask, attention=maps)
@@ -152,7 +152,7 @@ def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[i
     """S1's fine-tuning distillation: softened KL to the teacher, and the gold labels."""
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
-        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["scored"]
+        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["words"] >= 0
         with torch.no_grad():
             answers = teacher(input_ids=ids, attention_mask=mask).logits
         logits = model(input_ids=ids, attention_mask=mask).logits

@@ -17,7 +17,8 @@ from limbeck.evaluate import score
 from limbeck.losses import gold_cross_entropy
 from limbeck.sections import Machine
 from limbeck.tasks import Task
-from limbeck.tasks.tagging import TaggedSentence, Window
+from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tasks.windows import IGNORED, Window
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
 
 _CHUNK = 32
@@ -30,26 +31,30 @@ def pad(windows: Sequence[Window], pad_id: int) -> Batch:
     """Put windows into one batch.
 
     Returns:
-        `input_ids`, `attention_mask` and `labels` (-100 where no label), int64 [B, T], and
-        `scored`, bool [B, T], true at the first piece of each word.
+        `input_ids`, `attention_mask` and, where a window has them, `token_type_ids`, int64 [B, T];
+        and each mark of the windows, int64 [B, its longest], filled up with `IGNORED`.
     """
-    width = max(len(window.pieces) for window in windows)
-    ids = np.full((len(windows), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(windows), width), dtype=np.int64)
-    labels = np.full((len(windows), width), -100, dtype=np.int64)
-    scored = np.zeros((len(windows), width), dtype=bool)
-    for row, window in enumerate(windows):
-        length = len(window.pieces)
-        ids[row, :length] = window.pieces
-        mask[row, :length] = 1
-        labels[row, :length] = window.labels
-        scored[row, :length] = window.words >= 0
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        "labels": torch.from_numpy(labels),
-        "scored": torch.from_numpy(scored),
+    pieces = [window.pieces for window in windows]
+    batch = {
+        "input_ids": _side_by_side(pieces, fill=pad_id),
+        "attention_mask": _side_by_side([np.ones_like(one) for one in pieces], fill=0),
     }
+    if any(window.types is not None for window in windows):
+        types = [
+            window.types if window.types is not None else np.zeros_like(window.pieces)
+            for window in windows
+        ]
+        batch["token_type_ids"] = _side_by_side(types, fill=0)
+    for name in windows[0].marks:
+        batch[name] = _side_by_side([window.marks[name] for window in windows], fill=IGNORED)
+    return batch
+
+
+def _side_by_side(rows: Sequence[np.ndarray], *, fill: int) -> torch.Tensor:
+    table = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return torch.from_numpy(table)
 
 
 def window_batches(

@@ -19,7 +19,8 @@ from limbeck.stages.models import (
 )
 from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
 from limbeck.tasks import TASKS
-from limbeck.tasks.tagging import TaggedSentence, Window
+from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tasks.windows import Window
 from limbeck.tokenizer import load_tokenizer
 
 _MOST_TEXTS = 20_000

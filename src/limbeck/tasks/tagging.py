@@ -13,10 +13,14 @@ from tokenizers import Tokenizer
 
 from limbeck.anatomy import unlimited
 from limbeck.errors import DataError, ModelError
-from limbeck.tasks.windows import cut, owners, pieces_of_words, special_pieces
-
-IGNORED = -100
-"""The label id that no loss counts."""
+from limbeck.tasks.windows import (
+    IGNORED,
+    Window,
+    cut,
+    owners,
+    pieces_of_words,
+    special_pieces,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +49,6 @@ class TaggedSentence:
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Window:
-    """What the model reads at once: a run of pieces of one sentence between special pieces.
-
-    Args:
-        example: Index of the sentence.
-        pieces: Piece ids, int64 [T], special pieces included.
-        words: Word index at the first piece of each word that this window owns, else -1; int64 [T].
-        labels: Label id at the same places, else `IGNORED`; int64 [T].
-        stand_ins: How many of the owned words have no piece of their own and are read as unknown.
-    """
-
-    example: int
-    pieces: np.ndarray
-    words: np.ndarray
-    labels: np.ndarray
-    stand_ins: int = 0
-
-
 def encode(
     sentences: Sequence[TaggedSentence],
     tokenizer: Tokenizer,
@@ -73,6 +58,9 @@ def encode(
     stride: int = 32,
 ) -> list[Window]:
     """Gives the windows of all sentences, in order; every word is owned by exactly one window.
+
+    Marks: `words` [T], the index of a word at its first piece in the window that owns it, and
+    `labels` [T], its label's number in the same place.
 
     A word in which the tokenizer finds nothing (a lone zero-width or control character) is read
     as the unknown piece and counted in `Window.stand_ins`. No piece is dropped.
@@ -115,8 +103,10 @@ def encode(
                 Window(
                     example=example,
                     pieces=ids,
-                    words=_placed(owned, at, length=len(ids), fill=-1),
-                    labels=_placed(targets[owned], at, length=len(ids), fill=IGNORED),
+                    marks={
+                        "words": _placed(owned, at, length=len(ids)),
+                        "labels": _placed(targets[owned], at, length=len(ids)),
+                    },
                     stand_ins=int(stand_ins[owned].sum()),
                 )
             )
@@ -158,11 +148,12 @@ def decode(
                 found=str(tuple(scores.shape)),
                 expected=str((len(window.pieces), len(labels))),
             )
-        owned = window.words >= 0
+        words = window.marks["words"]
+        owned = words >= 0
         if not np.isfinite(scores[owned]).all():
             raise ModelError("the model answered with a number that is not finite", where=where)
         chosen = scores[owned].argmax(axis=-1)
-        for word, label in zip(window.words[owned].tolist(), chosen.tolist(), strict=True):
+        for word, label in zip(words[owned].tolist(), chosen.tolist(), strict=True):
             answers[window.example][word] = labels[label]
     return [
         _complete(answer, sentence) for answer, sentence in zip(answers, sentences, strict=True)
@@ -208,7 +199,7 @@ def _label_ids(sentence: TaggedSentence, label_ids: dict[str, int] | None) -> np
     return np.array([label_ids[label] for label in sentence.labels], dtype=np.int64)
 
 
-def _placed(values: np.ndarray, at: np.ndarray, *, length: int, fill: int) -> np.ndarray:
-    row = np.full(length, fill, dtype=np.int64)
+def _placed(values: np.ndarray, at: np.ndarray, *, length: int) -> np.ndarray:
+    row = np.full(length, IGNORED, dtype=np.int64)
     row[at] = values
     return row

@@ -4,7 +4,7 @@ Tasks share these, so a word has the same pieces, and a long text the same windo
 """
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,30 @@ from limbeck.errors import ModelError, RecipeError
 
 _PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
 _UNKNOWN_PIECES = ("<unk>", "[UNK]", "<|unk|>", "<|UNKNOWN|>", "unk")
+
+IGNORED = -100
+"""What stands in a mark where nothing is marked; no loss counts it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What the model reads at once: pieces of one example between special pieces.
+
+    Args:
+        example: Index of the example.
+        pieces: Piece ids, int64 [T], special pieces included.
+        marks: What the task's head and loss read, by name, each int64 with one axis: along the
+            pieces [T], or along whatever the task counts (words; one label). In a batch each is
+            filled up with `IGNORED`.
+        types: Token types, int64 [T], of a pair of texts; None where all are 0.
+        stand_ins: How many words have no piece of their own and are read as unknown.
+    """
+
+    example: int
+    pieces: np.ndarray
+    marks: Mapping[str, np.ndarray]
+    types: np.ndarray | None = None
+    stand_ins: int = 0
 
 
 @dataclass(frozen=True, slots=True)
