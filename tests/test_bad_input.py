@@ -406,7 +406,7 @@ def test_a_damaged_artifact_that_is_needed(complaint: Complain, kept_store: Path
         ("MODEL", "parsing", "pos/bbb/test.txt", "no such task; found 'parsing'; expected one of"),
         ("MODEL", "ner", "ner/bbb/test.txt", "labels are another task's; found ner, and a model"),
         ("MODEL", "pos", "ner/bbb/test.txt", "a tag outside the labels asked for; found 'O'"),
-        ("TEACHER", "pos", "pos/bbb/test.txt", "no head that tags words; found ModernBertForMask"),
+        ("TEACHER", "pos", "pos/bbb/test.txt", "its head is another; found ModernBertForMask"),
         ("MODEL", "pos", "corpora/bbb.txt", "corpora/bbb.txt:"),
     ],
 )

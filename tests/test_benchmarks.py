@@ -296,21 +296,21 @@ def many(tmp_path, n=400):
 
 def test_dividing_is_by_sentence_and_keeps_equal_ones_together(tmp_path):
     whole = many(tmp_path).examples
-    train, dev = divide(whole, fraction=0.25, seed=1)
+    train, dev = divide(whole, task="pos", fraction=0.25, seed=1)
     assert len(train) + len(dev) == 400
     assert not {one.words for one in train} & {one.words for one in dev}
     assert 60 < len(dev) < 140
-    assert divide(whole, fraction=0.25, seed=1) == (train, dev)
-    assert divide(whole, fraction=0.25, seed=2) != (train, dev)
-    assert set(divide(whole[:50], fraction=0.25, seed=1)[1]) <= set(dev)
+    assert divide(whole, task="pos", fraction=0.25, seed=1) == (train, dev)
+    assert divide(whole, task="pos", fraction=0.25, seed=2) != (train, dev)
+    assert set(divide(whole[:50], task="pos", fraction=0.25, seed=1)[1]) <= set(dev)
 
 
 def test_a_division_that_leaves_a_side_empty_is_refused(tmp_path):
     whole = many(tmp_path, 30).examples
     with pytest.raises(RecipeError, match="between 0 and 1"):
-        divide(whole, fraction=1.0)
+        divide(whole, task="pos", fraction=1.0)
     with pytest.raises(DataError, match="too few sentences to divide"):
-        divide(whole, fraction=1e-9)
+        divide(whole, task="pos", fraction=1e-9)
 
 
 def hub_folder(root, *, tags, feature, language="yor", column="ner_tags", tokens=None):

@@ -27,6 +27,7 @@ from limbeck.distil import (
 from limbeck.encoder import LayerStates, final_norm, layer_states
 from limbeck.errors import RecipeError
 from limbeck.finetune import exact_share
+from limbeck.heads import HEADS
 from limbeck.losses import Scale
 from limbeck.pretrain import mean_held_out
 from limbeck.recipe import Kind, check_as
@@ -51,7 +52,12 @@ class Objective:
     zero: frozenset[str]
 
     def terms(self, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
-        return self.make(self.record, teacher, plan)
+        return self.make(self.record, teacher, plan, *self.more)
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """What an objective of phase 2 is told beside."""
+        return () if self.head == "mlm" else (self.head,)
 
 
 OBJECTIVES = {
@@ -65,29 +71,56 @@ OBJECTIVES = {
         for kind, make in GENERAL_OBJECTIVES.items()
     },
     **{
-        f"task-{kind}": Objective(
-            "tagging",
+        f"task-{kind}-{head}": Objective(
+            head,
             make,
             TaskObjective.model_validate(WEIGHTS | {"kind": kind, "logits": 1.0, "gold": 1.0}),
             frozenset({"hidden", "attention"}) if kind == "bistil" else frozenset({"logits"}),
         )
         for kind, make in TASK_OBJECTIVES.items()
+        for head in HEADS
     },
 }
 EVERY_OBJECTIVE = pytest.mark.parametrize("name", OBJECTIVES)
 SOME_ARCHITECTURES = pytest.mark.parametrize("model_type", ["bert", "modernbert", "deberta-v2"])
 
 
-def make_batch() -> Batch:
+def make_batch(head: str = "tagging") -> Batch:
+    """Two windows of 7 and 5 pieces with the marks of a head; three words in each."""
     batch = tiny_batch()
     real = batch["attention_mask"].bool()
     scored = real & (torch.arange(7) % 2 == 1)
-    labels = torch.where(scored, batch["input_ids"] % CLASSES, -100)
-    return {**batch, "labels": labels, "words": torch.where(scored, 0, -100)}
+    marks: Batch = {
+        "labels": torch.where(scored, batch["input_ids"] % CLASSES, -100),
+        "words": torch.where(scored, 0, -100),
+    }
+    if head == "text":
+        marks = {"labels": torch.tensor([[2], [0]])}
+    elif head == "span":
+        inside = real & (torch.arange(7) > 2)
+        marks = {
+            "begin": torch.where(inside, torch.arange(7), -100),
+            "start": torch.tensor([[3], [0]]),
+            "end": torch.tensor([[5], [0]]),
+        }
+    elif head == "tree":
+        marks = {
+            "firsts": torch.tensor([[1, 3, 5], [1, 3, -100]]),
+            "owned": torch.tensor([[1, 1, 0], [1, 1, -100]]),
+            "heads": torch.tensor([[2, 0, -100], [0, 1, -100]]),
+            "relations": torch.tensor([[1, 0, -100], [0, 2, -100]]),
+        }
+    return {**batch, **marks}
+
+
+def unlabelled(batch: Batch) -> Batch:
+    gold = {"labels", "start", "end", "heads", "relations"} & batch.keys()
+    return {**batch, **{name: torch.full_like(batch[name], -100) for name in gold}}
 
 
 def make_model(objective: Objective, model_type: str = "bert", **changes: Any) -> PreTrainedModel:
-    options = {"num_labels": CLASSES} if objective.head == "tagging" else {}
+    classes = {"span": 2}.get(objective.head, CLASSES)
+    options = {} if objective.head == "mlm" else {"num_labels": classes}
     return tiny_model(model_type, objective.head, **options, **changes)
 
 
@@ -111,7 +144,7 @@ def total(found: dict[str, Tensor]) -> Tensor:
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn(name: str, model_type: str) -> None:
     objective = OBJECTIVES[name]
     teacher, student = (make_model(objective, model_type) for _ in range(2))
-    found = objective.terms(teacher, FULL)(student, make_batch())
+    found = objective.terms(teacher, FULL)(student, make_batch(objective.head))
     for term, value in found.items():
         assert value.shape == () and torch.isfinite(value)
         if term in objective.zero:
@@ -127,7 +160,7 @@ def test_the_gradient_flows_to_the_student_alone(name: str, model_type: str) -> 
     before = {key: tensor.clone() for key, tensor in teacher.state_dict().items()}
     # A plan that ends below the teacher's last layer asks for the teacher's final norm too.
     for plan in (HALF, (1, 3)):
-        total(objective.terms(teacher, plan)(student, make_batch())).backward()
+        total(objective.terms(teacher, plan)(student, make_batch(objective.head))).backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(torch.equal(before[key], tensor) for key, tensor in teacher.state_dict().items())
     moved = {
@@ -142,12 +175,15 @@ def test_the_gradient_flows_to_the_student_alone(name: str, model_type: str) -> 
 @SOME_ARCHITECTURES
 @EVERY_OBJECTIVE
 def test_padding_changes_neither_terms_nor_gradients(name: str, model_type: str) -> None:
-    objective, batch = OBJECTIVES[name], make_batch()
+    objective = OBJECTIVES[name]
+    batch = make_batch(objective.head)
     teacher, student = make_model(objective, model_type), make_student(objective, model_type)
     terms = objective.terms(teacher, HALF)
-    wide = {key: nn.functional.pad(tensor, (0, 3)) for key, tensor in batch.items()}
-    wide["labels"][:, 7:] = -100
-    wide["input_ids"][:, 7:] = 3
+    fills = {"input_ids": 3, "attention_mask": 0}
+    wide = {
+        key: nn.functional.pad(tensor, (0, 3), value=fills.get(key, -100))
+        for key, tensor in batch.items()
+    }
     found = {}
     for way, one in (("short", batch), ("wide", wide)):
         student.zero_grad()
@@ -164,14 +200,15 @@ def test_padding_changes_neither_terms_nor_gradients(name: str, model_type: str)
 def test_weights_multiply_their_terms(name: str) -> None:
     objective = OBJECTIVES[name]
     teacher, student = make_model(objective), make_student(objective)
-    once = objective.terms(teacher, HALF)(student, make_batch())
+    once = objective.terms(teacher, HALF)(student, make_batch(objective.head))
     # A term that stands alone needs no weight.
     weights = dict.fromkeys(once.keys() & type(objective.record).model_fields.keys(), 3.0)
     assert weights or len(once) == 1
-    thrice = objective.make(objective.record.model_copy(update=weights), teacher, HALF)
+    record = objective.record.model_copy(update=weights)
+    thrice = objective.make(record, teacher, HALF, *objective.more)
     assert all(
         value.item() == pytest.approx(weights.get(term, 1.0) * once[term].item(), rel=1e-5)
-        for term, value in thrice(student, make_batch()).items()
+        for term, value in thrice(student, make_batch(objective.head)).items()
     )
 
 
@@ -182,11 +219,10 @@ def test_every_kind_of_a_recipe_has_its_objective() -> None:
 
 
 def test_a_text_batch_without_labels_is_learnt_from_through_the_teacher() -> None:
-    for name in ("task-bistil", "task-kd"):
+    for name in (name for name in OBJECTIVES if name.startswith("task-")):
         objective = OBJECTIVES[name]
         teacher, student = make_model(objective), make_student(objective)
-        batch = make_batch()
-        batch["labels"] = torch.full_like(batch["labels"], -100)
+        batch = unlabelled(make_batch(objective.head))
         found = objective.terms(teacher, HALF)(student, batch)
         assert found["logits"].item() > 0 and found.get("gold", torch.zeros(())).item() == 0.0
         total(found).backward()

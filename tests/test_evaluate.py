@@ -6,7 +6,7 @@ import pytest
 from limbeck import evaluate
 from limbeck.errors import DataError, RecipeError
 from limbeck.evaluate import Scores
-from limbeck.tasks import TASKS
+from limbeck.tasks import TASKS, tagging
 from limbeck.tasks.tagging import TaggedSentence
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -125,23 +125,23 @@ def test_loyalty_counts_equal_answers_right_or_wrong():
 def test_the_majority_baseline_says_the_commonest_label_and_finds_no_entity():
     train = [TaggedSentence(("a", "b", "c"), ("O", "O", "B-PER"))]
     test = [TaggedSentence(("d", "e"), ("B-PER", "O"))]
-    predicted = evaluate.majority(train, test)
+    predicted = tagging.majority(train, test)
     assert predicted == [("O", "O")]
     assert evaluate.score(TASKS["ner"], test, predicted, language="x").metrics["f1"] == 0.0
     tied = [TaggedSentence(("a", "b"), ("VERB", "NOUN"))]
-    assert evaluate.majority(tied, test) == [("NOUN", "NOUN")]
+    assert tagging.majority(tied, test) == [("NOUN", "NOUN")]
 
 
 def test_what_cannot_be_scored_is_refused():
     one = [TaggedSentence(("a",), ("O",))]
-    with pytest.raises(DataError, match="no sentence to score"):
+    with pytest.raises(DataError, match="no example to score"):
         evaluate.score(TASKS["ner"], [], [], language="x")
     with pytest.raises(DataError, match="0 for 1 sentences"):
         evaluate.score(TASKS["ner"], one, [], language="x")
     with pytest.raises(DataError, match="0 for 1 sentences"):
         evaluate.compare(TASKS["ner"], one, [("O",)], [])
     with pytest.raises(DataError, match="no label to take"):
-        evaluate.majority([TaggedSentence(("a",))], one)
+        tagging.majority([TaggedSentence(("a",))], one)
     with pytest.raises(RecipeError, match="an interval needs resamples"):
         evaluate.score(TASKS["ner"], one, [("O",)], language="x", resamples=0)
 

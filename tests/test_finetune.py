@@ -19,7 +19,7 @@ from limbeck.finetune import (
     exact_share,
     judge_of,
     label_terms,
-    logits_of,
+    outputs_of,
     pad,
     predict,
     tune,
@@ -136,7 +136,7 @@ def test_label_terms_count_labelled_pieces_alone() -> None:
     windows = [window(9), window(5)]
     batch = pad(windows, PAD)
     with torch.no_grad():
-        found = label_terms(model, batch)["gold"].item()
+        found = label_terms("tagging")(model, batch)["gold"].item()
         losses = []
         for one in windows:
             logits = model(input_ids=torch.from_numpy(one.pieces)[None]).logits[0].double()
@@ -151,9 +151,9 @@ def test_label_terms_count_labelled_pieces_alone() -> None:
 def test_logits_do_not_depend_on_the_batch_and_keep_the_order(model_type: str) -> None:
     model = tiny_model(model_type, "tagging", num_labels=CLASSES)
     windows = [window(n, example=i) for i, n in enumerate((5, 17, 3, 17, 9, 4, 12, 3, 20))]
-    alone = logits_of(model, windows, batch_pieces=1)
-    together = logits_of(model, windows, batch_pieces=10_000)
-    some = logits_of(model, windows, batch_pieces=40)
+    alone = outputs_of(model, windows, batch_pieces=1, head="tagging")
+    together = outputs_of(model, windows, batch_pieces=10_000, head="tagging")
+    some = outputs_of(model, windows, batch_pieces=40, head="tagging")
     for one, a, b, c in zip(windows, alone, together, some, strict=True):
         assert a.shape == (len(one.pieces), CLASSES) and a.dtype == np.float32
         assert np.abs(a - b).max() < 1e-5 and np.abs(a - c).max() < 1e-5
@@ -167,18 +167,20 @@ def test_a_batch_holds_no_more_pieces_than_it_may(monkeypatch: pytest.MonkeyPatc
     model.register_forward_pre_hook(
         lambda module, inputs, named: seen.append(named["input_ids"].numel()), with_kwargs=True
     )
-    logits_of(model, [window(n) for n in (20, 3, 3, 3, 3, 9, 10, 11)], batch_pieces=24)
+    outputs_of(
+        model, [window(n) for n in (20, 3, 3, 3, 3, 9, 10, 11)], batch_pieces=24, head="tagging"
+    )
     assert max(seen) <= 24 and len(seen) < 8
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_logits_leave_the_mode_and_the_gradients_of_the_model(training: bool) -> None:
     model = tiny_model("bert", "tagging", hidden_dropout_prob=0.5).train(training)
-    first, second = (logits_of(model, [window(6)])[0] for _ in range(2))
+    first, second = (outputs_of(model, [window(6)], head="tagging")[0] for _ in range(2))
     assert np.array_equal(first, second)
     assert model.training is training and model.device.type == "cpu"
-    label_terms(model, pad([window(6)], PAD))["gold"].backward()
-    assert logits_of(model, []) == []
+    label_terms("tagging")(model, pad([window(6)], PAD))["gold"].backward()
+    assert outputs_of(model, [], head="tagging") == []
 
 
 # a toy task
@@ -248,7 +250,7 @@ def tuned(
 
 
 def accuracy(model: PreTrainedModel, tokenizer: Tokenizer, examples: list[TaggedSentence]) -> float:
-    found = predict(model, tokenizer, task=POS, sentences=examples, labels=LABELS, max_pieces=40)
+    found = predict(model, tokenizer, task=POS, examples=examples, labels=LABELS, max_pieces=40)
     right = [
         a == b
         for one, guess in zip(examples, found, strict=True)
@@ -276,11 +278,11 @@ def test_predictions_are_one_label_a_word_in_the_order_of_the_sentences(
 ) -> None:
     examples = [*sentences(20, 4), TaggedSentence(("n1", "zzz", "v1") * 18)]
     model = tagger(tokenizer)
-    found = predict(model, tokenizer, task=POS, sentences=examples, labels=LABELS, max_pieces=40)
+    found = predict(model, tokenizer, task=POS, examples=examples, labels=LABELS, max_pieces=40)
     assert [len(labels) for labels in found] == [len(one.words) for one in examples]
     assert {label for labels in found for label in labels} <= set(LABELS)
     one_by_one = [
-        predict(model, tokenizer, task=POS, sentences=[one], labels=LABELS, max_pieces=40)[0]
+        predict(model, tokenizer, task=POS, examples=[one], labels=LABELS, max_pieces=40)[0]
         for one in examples
     ]
     assert found == one_by_one

@@ -46,7 +46,17 @@ FLOORS: dict[int, tuple[str, ...]] = {
     # use
     2: ("evaluate", "bench", "report"),
     # parts: torch
-    3: ("architectures", "encoder", "checkpoint", "student", "losses", "survey", "pair", "checks"),
+    3: (
+        "architectures",
+        "heads",
+        "encoder",
+        "checkpoint",
+        "student",
+        "losses",
+        "survey",
+        "pair",
+        "checks",
+    ),
     # training
     4: ("together", "watch", "training", "pretrain", "finetune", "distil", "certify"),
     # conductor: these import torch only inside functions

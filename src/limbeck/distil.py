@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 from limbeck.blocks import Blocks, PackedText, schedule
 from limbeck.encoder import LayerStates, final_norm, layer_states, states_and_logits
 from limbeck.errors import RecipeError
-from limbeck.finetune import exact_share
+from limbeck.finetune import exact_share, gold_term
+from limbeck.heads import HEADS, Head, head_logits
 from limbeck.losses import (
     Scale,
     attention_mse,
-    gold_cross_entropy,
     hidden_mse,
     soft_cross_entropy,
     soft_kl,
@@ -117,7 +117,9 @@ def general_bistil(
     return terms
 
 
-def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
+def task_bistil(
+    objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int], head: str
+) -> TermsOf:
     """Phase 2 of S2: soft labels of the tuned teacher, its states and its attention maps.
 
     Gold labels come in where `objective.gold` asks for them.
@@ -125,41 +127,67 @@ def task_bistil(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequen
     weigh = _weigh_states(objective, teacher, plan)
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
-        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["words"] >= 0
+        ids, mask, types = (
+            batch["input_ids"],
+            batch["attention_mask"],
+            batch.get("token_type_ids"),
+        )
         maps = objective.attention > 0
         with torch.no_grad():
-            target = states_and_logits(teacher, ids, mask, attention=maps)
-        found = states_and_logits(model, ids, mask, attention=maps)
-        soft = soft_cross_entropy(
-            found.logits[scored], target.logits[scored], temperature=objective.temperature
+            target = states_and_logits(teacher, ids, mask, attention=maps, token_type_ids=types)
+        found = states_and_logits(model, ids, mask, attention=maps, token_type_ids=types)
+        told = _answer_terms(
+            objective, HEADS[head], (model, found.logits), (teacher, target.logits), batch
         )
-        told = {"logits": objective.logits * soft}
-        told |= _gold(objective, found.logits, batch["labels"])
         return told | weigh(found.states, target.states, mask=mask.bool())
 
     return terms
 
 
-def _gold(objective: TaskObjective, logits: Tensor, labels: Tensor) -> Terms:
-    """Give the gold labels' term, or none where it has no weight or the batch is unlabelled."""
-    known = labels >= 0
-    if not objective.gold_weight or not known.any():
-        return {}
-    return {"gold": objective.gold_weight * gold_cross_entropy(logits[known], labels[known])}
-
-
-def task_kd(objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int]) -> TermsOf:
+def task_kd(
+    objective: TaskObjective, teacher: PreTrainedModel, plan: Sequence[int], head: str
+) -> TermsOf:
     """S1's fine-tuning distillation: softened KL to the teacher, and the gold labels."""
 
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
-        ids, mask, scored = batch["input_ids"], batch["attention_mask"], batch["words"] >= 0
         with torch.no_grad():
-            answers = teacher(input_ids=ids, attention_mask=mask).logits
-        logits = model(input_ids=ids, attention_mask=mask).logits
-        kl = soft_kl(logits[scored], answers[scored], temperature=objective.temperature)
-        return {"logits": objective.logits * kl} | _gold(objective, logits, batch["labels"])
+            target = head_logits(teacher, batch)
+        found = head_logits(model, batch)
+        return _answer_terms(objective, HEADS[head], (model, found), (teacher, target), batch)
 
     return terms
+
+
+_SOFT = {"bistil": soft_cross_entropy, "kd": soft_kl}
+
+
+def _answer_terms(
+    objective: TaskObjective,
+    head: Head,
+    student: tuple[PreTrainedModel, Tensor],
+    teacher: tuple[PreTrainedModel, Tensor],
+    batch: Batch,
+) -> Terms:
+    """Compare answers with the teacher's, each kind alike, and with the gold ones that are known.
+
+    Args:
+        head: How logits become answers.
+        student: The model and its logits.
+        teacher: The tuned teacher and its logits.
+    """
+    with torch.no_grad():
+        target = head.scores(*teacher, batch)
+        wanted = head.answers(target, batch, None)
+    found = head.answers(head.scores(*student, batch), batch, target)
+    soft = [
+        _SOFT[objective.kind](found[name], wanted[name], temperature=objective.temperature)
+        for name in wanted
+    ]
+    told = {"logits": objective.logits * torch.stack(soft).sum()}
+    gold = head.gold(batch)
+    if objective.gold_weight and any((one >= 0).any() for one in gold.values()):
+        told["gold"] = objective.gold_weight * gold_term(found, gold)
+    return told
 
 
 def general_mlm(

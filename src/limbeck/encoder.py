@@ -1,7 +1,7 @@
 """Hugging Face encoders seen through the table of `architectures`: load, read layers, count."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,20 @@ from transformers.utils import logging as transformers_logging
 
 from limbeck.architectures import architecture_of, known_architecture
 from limbeck.errors import ModelError
+from limbeck.heads import HEADS, logits_in, reads_types
 
 logger = logging.getLogger(__name__)
 
-Head = Literal["mlm", "none", "tagging"]
-HEADS: Mapping[Head, type] = {
-    "mlm": transformers.AutoModelForMaskedLM,
-    "none": transformers.AutoModel,
-    "tagging": transformers.AutoModelForTokenClassification,
-}
+
+def model_class(kind: str, config: PreTrainedConfig) -> type:
+    """Give the class of models of a kind ("mlm", "none", a key of `HEADS`) for a config.
+
+    Raises:
+        KeyError: transformers has none for this architecture.
+    """
+    if kind == "mlm":
+        return transformers.AutoModelForMaskedLM
+    return transformers.AutoModel if kind == "none" else HEADS[kind].model(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class TaskStates:
 
     Attributes:
         states: The encoder's states.
-        logits: The head's output [B, T, C] (pieces or labels) or [B, C] (one label per text).
+        logits: The head's output: [B, T, C], [B, C] (one label a text), or start and end
+            [B, T, 2].
     """
 
     states: LayerStates
@@ -58,7 +64,7 @@ class TaskStates:
 def load_encoder(
     model: str | Path,
     *,
-    head: Head = "mlm",
+    head: str = "mlm",
     attention: Literal["eager", "sdpa"] = "eager",
     labels: Sequence[str] | None = None,
     allow_remote_code: bool = False,
@@ -72,9 +78,9 @@ def load_encoder(
 
     Args:
         model: A folder, or a hub id (then only safetensors are taken).
-        head: "mlm", "none" for the bare encoder, or "tagging" for one label per piece.
+        head: "mlm", "none" for the bare encoder, or a key of `heads.HEADS`.
         attention: "eager" gives attention probabilities, "sdpa" is faster.
-        labels: Names of the classes of a tagging head, instead of the checkpoint's.
+        labels: Names of the classes of a task's head, instead of the checkpoint's.
         allow_remote_code: Accept a checkpoint that names code of its own. That code is not run
             even then: every architecture in the table is transformers' own.
         seed: Seed of the tensors that the checkpoint lacks.
@@ -97,12 +103,25 @@ def load_encoder(
         )
         if head == "none" and architecture.has_pooler:
             options["add_pooling_layer"] = False
+        kind = _class_for(head, config, where=name)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            loaded, info = from_pretrained(HEADS[head], name, f"head {head!r}", options)
+            loaded, info = from_pretrained(kind, name, f"head {head!r}", options)
     check_shapes(info["mismatched_keys"], name)
     _check_missing(loaded, info["missing_keys"], name)
     return loaded.eval()
+
+
+def _class_for(head: str, config: PreTrainedConfig, *, where: str) -> type:
+    try:
+        return model_class(head, config)
+    except KeyError:
+        raise ModelError(
+            f"transformers has no {config.model_type} with a head of this kind",
+            where=where,
+            found=head,
+            do="take a teacher of another architecture",
+        ) from None
 
 
 def base_encoder(model: nn.Module) -> nn.Module:
@@ -158,7 +177,7 @@ def states_and_logits(
         ModelError: If attention is wanted and the model was not loaded with eager attention.
     """
     outputs = model(**_inputs(model, input_ids, attention_mask, attention, token_type_ids))
-    return TaskStates(_states(outputs, attention), outputs.logits)
+    return TaskStates(_states(outputs, attention), logits_in(outputs))
 
 
 def masked_logits(
@@ -402,7 +421,7 @@ def _inputs(
         "output_attentions": attention,
         "return_dict": True,
     }
-    if token_type_ids is not None and architecture_of(config).takes_types:
+    if token_type_ids is not None and reads_types(config):
         inputs["token_type_ids"] = token_type_ids
     return inputs
 

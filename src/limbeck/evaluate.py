@@ -1,9 +1,8 @@
-"""Turns predictions into scores with intervals, and compares systems on the same sentences.
+"""Turns predictions into scores with intervals, and compares systems on the same examples.
 
-Sentences are what is resampled: words of one sentence are not independent of each other.
+Examples are what is resampled: words of one sentence are not independent of each other.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks import Task
 from limbeck.tasks.scores import LabelScore
-from limbeck.tasks.tagging import TaggedSentence
 
 _CHUNK = 128
 
@@ -25,8 +23,8 @@ class Scores:
     Args:
         task: Name of the task.
         language: Language of the test set.
-        n: How many sentences.
-        units: How many answers were asked for: words.
+        n: How many examples.
+        units: How many answers were asked for, such as words.
         metrics: Values from 0 to 1 by name.
         interval: Lower and upper end of the 95 % interval by name of the metric.
         primary: The metric that systems are ranked by.
@@ -86,7 +84,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two systems on the same sentences.
+    """Two systems on the same examples.
 
     Args:
         metric: Name of the primary metric.
@@ -95,8 +93,8 @@ class Comparison:
         difference: a - b.
         interval: 95 % interval of the difference.
         p_value: Probability of a difference at least as large, in either direction, if it made
-            no difference which of the two systems answered a sentence.
-        n: How many sentences.
+            no difference which of the two systems answered an example.
+        n: How many examples.
     """
 
     metric: str
@@ -114,27 +112,27 @@ class Comparison:
 
 def score(
     task: Task,
-    examples: Sequence[TaggedSentence],
-    predictions: Sequence[Sequence[str]],
+    examples: Sequence[Any],
+    predictions: Sequence[Any],
     *,
     language: str,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scores:
-    """Gives the metrics of predictions with 95 % percentile bootstrap intervals over sentences.
+    """Gives the metrics of predictions with 95 % percentile bootstrap intervals over examples.
 
     *Source*: Efron and Tibshirani 1993, chapter 13 (the percentile interval).
 
     Args:
         task: A record of `TASKS`.
-        examples: Sentences with gold labels.
-        predictions: One label per word of each.
-        language: Language of the sentences.
+        examples: With gold labels.
+        predictions: One for each.
+        language: Language of the examples.
         resamples: How many samples the intervals rest on.
         seed: Of the resampling.
 
     Raises:
-        DataError: there is no sentence, or the predictions do not fit.
+        DataError: there is no example, or the predictions do not fit.
         RecipeError: `resamples` is not positive.
     """
     statistics = _statistics(task, examples, predictions)
@@ -154,28 +152,28 @@ def score(
 
 def compare(
     task: Task,
-    examples: Sequence[TaggedSentence],
-    a: Sequence[Sequence[str]],
-    b: Sequence[Sequence[str]],
+    examples: Sequence[Any],
+    a: Sequence[Any],
+    b: Sequence[Any],
     *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """Compares two systems on the same sentences by the task's primary metric.
+    """Compares two systems on the same examples by the task's primary metric.
 
     *Source*: the interval is a paired bootstrap (Koehn 2004); the p-value is approximate
-    randomisation over sentences, two-sided, with one added to both counts (Noreen 1989; Yeh 2000).
+    randomisation over examples, two-sided, with one added to both counts (Noreen 1989; Yeh 2000).
 
     Args:
         task: A record of `TASKS`.
-        examples: Sentences with gold labels.
+        examples: With gold labels.
         a: Predictions of the first system.
         b: Predictions of the second system.
         resamples: How many samples the interval and the p-value rest on each.
         seed: Of both.
 
     Raises:
-        DataError: there is no sentence, or the predictions do not fit.
+        DataError: there is no example, or the predictions do not fit.
         RecipeError: `resamples` is not positive.
     """
     n = len(examples)
@@ -201,50 +199,30 @@ def compare(
     )
 
 
-def loyalty(task: Task, a: Sequence[Sequence[str]], b: Sequence[Sequence[str]]) -> float:
+def loyalty(task: Task, a: Sequence[Any], b: Sequence[Any]) -> float:
     """Gives how far two systems answer alike, right or wrong: student against teacher, say.
 
     Returns:
-        The share of words with equal labels, 0 to 1.
+        The share of equal answers, 0 to 1.
 
     Raises:
-        DataError: they did not answer for the same words.
+        DataError: they did not answer for the same examples.
     """
     return task.agreement(a, b)
 
 
-def majority(
-    train: Sequence[TaggedSentence], examples: Sequence[TaggedSentence]
-) -> list[tuple[str, ...]]:
-    """Gives the predictions of a system that always says the commonest label of `train`.
-
-    For parts of speech this is chance level. For named entities the commonest label is `O`, no
-    entity is found, and F1 is 0 by definition: the baseline says nothing there.
-
-    Raises:
-        DataError: `train` has no label.
-    """
-    counts = Counter(label for sentence in train for label in sentence.labels)
-    if not counts:
-        raise DataError("no label to take the commonest of", found=f"{len(train)} sentences")
-    commonest = min(counts, key=lambda label: (-counts[label], label))
-    return [(commonest,) * len(sentence.words) for sentence in examples]
-
-
-def _statistics(
-    task: Task, examples: Sequence[TaggedSentence], predictions: Sequence[Sequence[str]]
-) -> np.ndarray:
+def _statistics(task: Task, examples: Sequence[Any], predictions: Sequence[Any]) -> np.ndarray:
     _check_count(examples, predictions)
     if not examples:
-        raise DataError("there is no sentence to score")
+        raise DataError("there is no example to score")
     return task.statistics(examples, predictions)
 
 
-def _check_count(examples: Sequence[TaggedSentence], predictions: Sequence[Sequence[str]]) -> None:
+def _check_count(examples: Sequence[Any], predictions: Sequence[Any]) -> None:
     if len(examples) != len(predictions):
         raise DataError(
-            "there must be one prediction per sentence",
-            found=f"{len(predictions)} for {len(examples)} sentences",
+            "there must be one prediction per example",
+            found=f"{len(predictions)} for {len(examples)} examples",
         )
 
 
@@ -258,7 +236,7 @@ def _primaries(task: Task, pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resampled(statistics: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Gives sums over sentences drawn with replacement: [N, K] to float64 [resamples, K]."""
+    """Gives sums over examples drawn with replacement: [N, K] to float64 [resamples, K]."""
     if resamples < 1:
         raise RecipeError("an interval needs resamples", found=str(resamples), expected="1000, say")
     n = len(statistics)
@@ -272,7 +250,7 @@ def _resampled(statistics: np.ndarray, resamples: int, rng: np.random.Generator)
 
 
 def _swapped(pair: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Gives sums with the systems swapped in random sentences: [N, 2K] to [resamples, 2K]."""
+    """Gives sums with the systems swapped in random examples: [N, 2K] to [resamples, 2K]."""
     width = pair.shape[1] // 2
     values = pair.astype(np.float64)
     a, b = values[:, :width], values[:, width:]

@@ -1,4 +1,4 @@
-"""Task tuning and task predictions: windows in, a tuned model or label logits out."""
+"""Task tuning and task predictions: windows in, a tuned model or its scores out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from transformers import PreTrainedModel
 
 from limbeck.errors import DataError
 from limbeck.evaluate import score
+from limbeck.heads import HEADS, Answers, head_logits
 from limbeck.losses import gold_cross_entropy
 from limbeck.sections import Machine
 from limbeck.tasks import Task
-from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tasks.windows import IGNORED, Window
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
 
 _CHUNK = 32
 """Batches whose windows are sorted by length together: little padding, still well shuffled."""
 
-Sentences = Sequence[TaggedSentence]
+Examples = Sequence[Any]
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> Batch:
@@ -97,24 +97,42 @@ def exact_share(share: float) -> Fraction:
     return Fraction(share).limit_denominator(1_000_000)
 
 
-def label_terms(model: PreTrainedModel, batch: Batch) -> Terms:
-    """Plain tuning: cross-entropy with the gold labels."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    known = batch["labels"] >= 0
-    return {"gold": gold_cross_entropy(logits[known], batch["labels"][known])}
+def label_terms(head: str) -> Callable[[PreTrainedModel, Batch], Terms]:
+    """Give the loss of plain tuning: the cross-entropy of each answer with the gold one."""
+    record = HEADS[head]
+
+    def terms(model: PreTrainedModel, batch: Batch) -> Terms:
+        scores = record.scores(model, head_logits(model, batch), batch)
+        return {"gold": gold_term(record.answers(scores, batch, None), record.gold(batch))}
+
+    return terms
 
 
-def logits_of(
+def gold_term(answers: Answers, gold: Answers) -> torch.Tensor:
+    """Give the mean cross-entropy of known gold answers, summed over kinds of answers."""
+    found = []
+    for name, rows in answers.items():
+        known = gold[name] >= 0
+        found.append(gold_cross_entropy(rows[known], gold[name][known]))
+    return torch.stack(found).sum()
+
+
+def outputs_of(
     model: PreTrainedModel,
     windows: Sequence[Window],
     *,
+    head: str,
     device: torch.device | str = "cpu",
     batch_pieces: int = 8192,
 ) -> list[np.ndarray]:
-    """Give the label logits of every window, float32 [T, C] each, in the windows' order.
+    """Give the head's scores of every window, float32, in the windows' order.
 
     The model is moved to the device and stays there, in the mode it was in.
+
+    Args:
+        head: A key of `HEADS`: it decides each array's shape, such as [T, C] for "tagging".
     """
+    record = HEADS[head]
     order = sorted(range(len(windows)), key=lambda i: -len(windows[i].pieces))
     found: list[Any] = [None] * len(windows)
     was_training = model.training
@@ -125,12 +143,10 @@ def logits_of(
             rows = order[place : place + max(1, batch_pieces // len(windows[order[place]].pieces))]
             place += len(rows)
             batch = pad([windows[i] for i in rows], model.config.pad_token_id or 0)
-            logits = model(
-                input_ids=batch["input_ids"].to(device),
-                attention_mask=batch["attention_mask"].to(device),
-            ).logits.float()
-            for row, i in zip(logits.cpu().numpy(), rows, strict=True):
-                found[i] = row[: len(windows[i].pieces)]
+            batch = {name: one.to(device) for name, one in batch.items()}
+            scores = record.scores(model, head_logits(model, batch), batch).float().cpu().numpy()
+            for row, i in zip(scores, rows, strict=True):
+                found[i] = record.row(row, windows[i])
     model.train(was_training)
     return found
 
@@ -140,14 +156,15 @@ def predict(
     tokenizer: Tokenizer,
     *,
     task: Task,
-    sentences: Sentences,
+    examples: Examples,
     labels: Sequence[str],
     max_pieces: int,
     device: torch.device | str = "cpu",
-) -> list[tuple[str, ...]]:
-    """Give one prediction a sentence: encode, run, decode."""
-    windows = task.encode(sentences, tokenizer, None, max_pieces=max_pieces)
-    return task.decode(sentences, windows, logits_of(model, windows, device=device), labels)
+) -> list[Any]:
+    """Give one prediction an example: encode, run, decode."""
+    windows = task.encode(examples, tokenizer, None, max_pieces=max_pieces)
+    found = outputs_of(model, windows, head=task.head, device=device)
+    return task.decode(examples, windows, found, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +173,15 @@ class Lesson:
 
     Args:
         task: A record of `TASKS`.
-        train: Sentences with gold labels to learn from.
-        dev: Sentences with gold labels that select the weights; the source's, never a target's.
+        train: Examples with gold labels to learn from.
+        dev: Examples with gold labels that select the weights; the source's, never a target's.
         labels: The label set, in the order of the model's outputs.
-        max_pieces: Longer sentences are read in overlapping windows.
+        max_pieces: The longest window.
     """
 
     task: Task
-    train: Sentences
-    dev: Sentences
+    train: Examples
+    dev: Examples
     labels: Sequence[str]
     max_pieces: int
 
@@ -196,7 +213,8 @@ def judge_of(
     windows = task.encode(dev, tokenizer, None, max_pieces=lesson.max_pieces)
 
     def judge(model: PreTrainedModel) -> float:
-        found = task.decode(dev, windows, logits_of(model, windows, device=device), labels)
+        outputs = outputs_of(model, windows, head=task.head, device=device)
+        found = task.decode(dev, windows, outputs, labels)
         return score(task, dev, found, language="dev", resamples=1).metrics[task.primary]
 
     return judge
@@ -210,7 +228,7 @@ def tune(
     pace: Pace,
     work: Path,
     machine: Machine,
-    terms: Callable[[PreTrainedModel, Batch], Terms] = label_terms,
+    terms: Callable[[PreTrainedModel, Batch], Terms] | None = None,
     mix: Callable[[Callable[[int], Batch], Sequence[Window]], Callable[[int], Batch]] | None = None,
     text_share: float = 0.0,
     name: str = "task",
@@ -240,7 +258,7 @@ def tune(
     return fit(
         model,
         mix(batches, windows) if mix else batches,
-        terms=terms,
+        terms=terms or label_terms(lesson.task.head),
         budget=budget,
         work=work,
         machine=machine,

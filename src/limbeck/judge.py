@@ -32,17 +32,20 @@ def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) ->
         raise DataError("no such file", where=str(file))
     folder = model_folder(str(model))
     kinds = [str(kind) for kind in read_config(folder).get("architectures") or ()]
-    if not any(kind.endswith("ForTokenClassification") for kind in kinds):
-        raise ModelError(
-            "is no model of this task: it has no head that tags words",
-            where=str(folder),
-            found=", ".join(kinds) or "no architectures in config.json",
-            expected="…ForTokenClassification, such as the folder `model` of a task artifact",
-        )
     from limbeck.encoder import load_encoder
     from limbeck.finetune import predict
+    from limbeck.heads import HEADS
 
-    loaded = load_encoder(folder, head="tagging", attention="sdpa")
+    ending = HEADS[record.head].ending
+    if not any(kind.endswith(ending) for kind in kinds):
+        raise ModelError(
+            "is no model of this task: its head is another",
+            where=str(folder),
+            found=", ".join(kinds) or "no architectures in config.json",
+            expected=f"…{ending}, such as the folder `model` of a task artifact",
+        )
+
+    loaded = load_encoder(folder, head=record.head, attention="sdpa")
     names: Any = loaded.config.id2label
     labels = [names[number] for number in sorted(names)]
     data = load_file(file, task=task, labels=labels)
@@ -51,7 +54,7 @@ def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) ->
         loaded,
         load_tokenizer(folder),
         task=record,
-        sentences=data.examples,
+        examples=data.examples,
         labels=labels,
         max_pieces=128,
     )

@@ -1,5 +1,6 @@
 """Sentences as published, one tag per word, and the account of what was mended in them."""
 
+import difflib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,3 +86,10 @@ def note_words(rows: Sequence[Row], source: str, notes: Notes) -> None:
                 visible = any(c.isprintable() and c != " " for c in word)
                 reason = "invisible-character" if visible else "invisible-word"
                 add_note(notes, reason, source, line)
+
+
+def hint(word: str, known: Sequence[str]) -> str:
+    """Gives what to do about a word that is not among the known ones, if one is near."""
+    upper = {name.upper(): name for name in known}
+    near = difflib.get_close_matches(word.upper(), upper, n=1, cutoff=0.6)
+    return f"did you mean {upper[near[0]]!r}?" if near else ""

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from limbeck.bench import latency
 from limbeck.benchmarks import Examples
-from limbeck.corpus import read_texts, words_of
-from limbeck.evaluate import compare, loyalty, majority, score
+from limbeck.corpus import read_texts
+from limbeck.evaluate import compare, loyalty, score
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import (
     benchmark_files,
@@ -22,7 +22,6 @@ from limbeck.stages.labels import (
 from limbeck.stages.models import trimmed_tuned_teacher
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
-from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tokenizer import load_tokenizer
 
 _TIMED = 100
@@ -52,8 +51,11 @@ def _run(job: Job) -> Outcome:
     recipe = job.recipe
     trimmed = load_tokenizer(job.inputs["vocabulary"].path("tokenizer"))
     full = load_tokenizer(job.inputs["teacher"].path("model"))
-    teacher = load_encoder(job.inputs["teacher"].path("model"), head="tagging", attention="sdpa")
-    student = load_encoder(job.inputs["task"].path("model"), head="tagging", attention="sdpa")
+    task = TASKS[recipe.task.kind]
+    teacher, student = (
+        load_encoder(job.inputs[stage].path("model"), head=task.head, attention="sdpa")
+        for stage in ("teacher", "task")
+    )
     systems = {
         "teacher": (teacher, full),
         "trimmed teacher": (trimmed_tuned_teacher(job, attention="sdpa"), trimmed),
@@ -63,12 +65,11 @@ def _run(job: Job) -> Outcome:
     scores: dict[str, dict[str, Any]] = {name: {} for name in (*systems, "majority label")}
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
-    timed: tuple[TaggedSentence, ...] = ()
+    timed: tuple[Any, ...] = ()
     for place, data in _test_sets(recipe):
         timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
-        found["majority label"] = majority(train, data.examples)
-        task = TASKS[recipe.task.kind]
+        found["majority label"] = task.majority(train, data.examples)
         for name, predictions in found.items():
             scored = score(
                 task,
@@ -121,15 +122,16 @@ def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
     told = {}
     for language in languages_of(recipe):
         path = job.inputs["corpus"].path(f"{language}.heldout.txt")
-        sentences = [
-            TaggedSentence(words=tuple(words_of(line)), labels=(), where=str(path))
-            for line in islice(read_texts(path), _MOST_TEXTS)
-        ]
+        lines = islice(read_texts(path), _MOST_TEXTS)
+        asked = [task.from_text(line, str(path)) for line in lines]
+        examples = [one for one in asked if one is not None]
+        if not examples:
+            continue
         pair = {name: systems[name] for name in ("teacher", "student")}
-        found = _predictions(recipe, pair, sentences)
+        found = _predictions(recipe, pair, examples)
         scored = score(
             task,
-            [replace(s, labels=a) for s, a in zip(sentences, found["teacher"], strict=True)],
+            [task.relabelled(e, a) for e, a in zip(examples, found["teacher"], strict=True)],
             found["student"],
             language=language,
             resamples=recipe.evaluate.resamples,
@@ -138,21 +140,19 @@ def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _speed(
-    recipe: Recipe, systems: Mapping[str, Any], sentences: Sequence[TaggedSentence]
-) -> dict[str, Any]:
+def _speed(recipe: Recipe, systems: Mapping[str, Any], examples: Sequence[Any]) -> dict[str, Any]:
     """Time one sentence at a time, from words to labels, in torch."""
 
     def answer(name: str) -> Any:
         one = {name: systems[name]}
-        return lambda sentence: _predictions(recipe, one, [sentence])
+        return lambda example: _predictions(recipe, one, [example])
 
-    timed = latency({name: answer(name) for name in systems}, sentences)
+    timed = latency({name: answer(name) for name in systems}, examples)
     return {name: one.to_dict() for name, one in timed.items()}
 
 
 def _predictions(
-    recipe: Recipe, systems: Mapping[str, Any], sentences: Sequence[TaggedSentence]
+    recipe: Recipe, systems: Mapping[str, Any], examples: Sequence[Any]
 ) -> dict[str, Any]:
     from limbeck.finetune import predict
     from limbeck.training import choose_device
@@ -162,7 +162,7 @@ def _predictions(
             model,
             tokenizer,
             task=TASKS[recipe.task.kind],
-            sentences=sentences,
+            examples=examples,
             labels=[model.config.id2label[i] for i in range(model.config.num_labels)],
             max_pieces=recipe.task.max_pieces,
             device=choose_device(recipe.machine.device),
@@ -172,11 +172,16 @@ def _predictions(
 
 
 def _write_predictions(path: Path, data: Examples, found: Mapping[str, Any]) -> None:
+    describe = TASKS[data.task].describe
     with path.open("w", encoding="utf-8") as stream:
         for i, example in enumerate(data.examples):
-            row = {"where": example.where, "words": example.words, "gold": example.labels}
-            row |= {name: predictions[i] for name, predictions in found.items()}
+            row = describe(example)
+            row |= {name: _plain(predictions[i]) for name, predictions in found.items()}
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _plain(prediction: Any) -> Any:
+    return asdict(prediction) if is_dataclass(prediction) else prediction  # type: ignore[arg-type]
 
 
 STAGE = Stage("evaluate", 3, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from limbeck.artifact import file_hash
-from limbeck.benchmarks import Examples, check_labels, divide, files, find_benchmark, load
+from limbeck.benchmarks import Examples, check_labels, divide, find_benchmark, load
 from limbeck.recipe import Recipe
-from limbeck.tasks.tagging import TaggedSentence
 
 
 def labels_section(recipe: Recipe) -> dict[str, Any]:
@@ -24,12 +23,13 @@ def labels_section(recipe: Recipe) -> dict[str, Any]:
 
 def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str, str]:
     """Give the hashes of the label files of these splits of these languages."""
-    root = recipe.task.benchmark.root
+    chosen = recipe.task.benchmark
+    files = find_benchmark(chosen.name).files
     return {
         f"{language}/{path.name}": file_hash(path)
         for language, splits in wanted.items()
         for split in splits
-        for path in files(root, language, split)
+        for path in files(chosen.root, language, split)
     }
 
 
@@ -50,8 +50,8 @@ def read_split(recipe: Recipe, language: str, split: str) -> Examples:
 class Labelled:
     """The source's labels: to train on, to select by, the label set, and what was mended."""
 
-    train: tuple[TaggedSentence, ...]
-    dev: tuple[TaggedSentence, ...]
+    train: tuple[Any, ...]
+    dev: tuple[Any, ...]
     labels: tuple[str, ...]
     notes: dict[str, Any]
 
@@ -66,7 +66,7 @@ def read_labelled(recipe: Recipe) -> Labelled:
         check_labels(recipe.task.kind, held_out)
         train, dev = read.examples, held_out.examples
     else:
-        train, dev = divide(read.examples, fraction=0.1)
+        train, dev = divide(read.examples, task=recipe.task.kind, fraction=0.1)
     return Labelled(train, dev, read.labels, notes_of(read))
 
 

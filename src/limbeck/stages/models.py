@@ -105,5 +105,9 @@ def trimmed_tuned_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel
     from limbeck.student import trim_model
 
     kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
-    model = load_encoder(job.inputs["teacher"].path("model"), head="tagging", attention=attention)
+    model = load_encoder(
+        job.inputs["teacher"].path("model"),
+        head=TASKS[job.recipe.task.kind].head,
+        attention=attention,
+    )
     return trim_model(model, kept)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from limbeck.corpus import read_texts, words_of
+from limbeck.corpus import read_texts
 from limbeck.recipe import Recipe
 from limbeck.sections import OBJECTIVE_FIELDS
 from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
@@ -19,7 +19,6 @@ from limbeck.stages.models import (
 )
 from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
 from limbeck.tasks import TASKS
-from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tasks.windows import Window
 from limbeck.tokenizer import load_tokenizer
 
@@ -48,27 +47,29 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 def _run(job: Job) -> Outcome:
     from limbeck.distil import TASK_OBJECTIVES, TermsOf
     from limbeck.encoder import load_encoder
-    from limbeck.finetune import label_terms
     from limbeck.student import copy_head
     from limbeck.training import choose_device
 
     recipe, objective = job.recipe, job.recipe.task.objective
+    task = TASKS[recipe.task.kind]
     data = read_labelled(recipe)
     maps = objective.kind == "bistil" and objective.attention > 0
     attention: Attention = "eager" if maps else "sdpa"
     student = load_encoder(
         job.inputs["general"].path("model"),
-        head="tagging",
+        head=task.head,
         attention=attention,
         labels=data.labels,
         seed=recipe.seed,
     )
     tokenizer = load_tokenizer(job.inputs["vocabulary"].path("tokenizer"))
-    terms: TermsOf = label_terms
+    terms: TermsOf | None = None
     if objective.kind != "labels":
         teacher = trimmed_tuned_teacher(job, attention=attention)
         teacher.to(choose_device(recipe.machine.device))  # type: ignore[arg-type]
-        terms = TASK_OBJECTIVES[objective.kind](objective, teacher, layer_plan_of(recipe))
+        terms = TASK_OBJECTIVES[objective.kind](
+            objective, teacher, layer_plan_of(recipe), task.head
+        )
         if recipe.task.head == "teacher":
             copy_head(teacher, student)
     history = tune_model(
@@ -100,13 +101,16 @@ def _text_mix(job: Job, tokenizer: Tokenizer, *, pad_id: int) -> Callable[..., A
     share = task.objective.text_share
     if not share:
         return None
-    sentences = []
+    record = TASKS[task.kind]
+    examples = []
     for language in job.recipe.languages.targets:
         path = job.inputs["corpus"].path(f"{language}.train.txt")
         for line in _sample(read_texts(path), count=_MOST_TEXTS, seed=seed):
-            words = tuple(words_of(line))
-            sentences.append(TaggedSentence(words=words, labels=(), where=str(path)))
-    windows = TASKS[task.kind].encode(sentences, tokenizer, None, max_pieces=task.max_pieces)
+            examples.append(record.from_text(line, str(path)))
+    asked = [one for one in examples if one is not None]
+    if not asked:
+        return None
+    windows = record.encode(asked, tokenizer, None, max_pieces=task.max_pieces)
 
     def weave(labelled: Callable[[int], Any], tagged: Sequence[Window]) -> Callable[[int], Any]:
         shorter = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))

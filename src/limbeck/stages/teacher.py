@@ -7,6 +7,7 @@ from limbeck.recipe import Recipe
 from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
 from limbeck.stages.models import keep_history, save_model, tune_model
 from limbeck.stages.record import Job, Outcome, Stage
+from limbeck.tasks import TASKS
 from limbeck.tokenizer import load_tokenizer
 
 
@@ -33,7 +34,7 @@ def _run(job: Job) -> Outcome:
     data = read_labelled(recipe)
     model = load_encoder(
         folder,
-        head="tagging",
+        head=TASKS[recipe.task.kind].head,
         attention="sdpa",
         labels=data.labels,
         allow_remote_code=recipe.teacher.allow_remote_code,

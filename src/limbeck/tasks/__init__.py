@@ -21,7 +21,7 @@ class Task:
 
     Args:
         name: The word for it in a recipe.
-        head: The kind of output layer, a key of `encoder.HEADS`: "tagging" gives logits [T, C].
+        head: The kind of output layer, a key of `heads.HEADS`.
         primary: The metric that systems are ranked by.
         encode: Examples, tokenizer and labels to windows.
         decode: Examples, windows, logits and labels to one prediction per example.
@@ -30,7 +30,13 @@ class Task:
         per_label: Examples and predictions to one `LabelScore` per label.
         check: Raises DataError when a score over the examples could mean nothing.
         agreement: Two lists of predictions to the share of equal answers.
-        count_units: How many answers the examples ask for (words here).
+        count_units: How many answers the examples ask for.
+        majority: Training examples and examples to the predictions of who knows no words.
+        from_text: A line of running text and its place to an example without labels, or None
+            where the task cannot be asked of running text.
+        relabelled: An example and a prediction to the example with the prediction for gold.
+        describe: An example to what a file of predictions tells of it: `where`, text, `gold`.
+        identify: An example to the texts whose equals must not be divided.
         expand_labels: What a recipe names (entity types, tags) to the model's label set.
     """
 
@@ -45,6 +51,11 @@ class Task:
     check: Callable[..., None]
     agreement: Callable[..., float]
     count_units: Callable[..., int]
+    majority: Callable[..., list[Any]]
+    from_text: Callable[[str, str], Any]
+    relabelled: Callable[..., Any]
+    describe: Callable[..., dict[str, Any]]
+    identify: Callable[..., Sequence[str]]
     expand_labels: Callable[[Sequence[str]], tuple[str, ...]]
 
 
@@ -61,6 +72,11 @@ TASKS: dict[str, Task] = {
         check=scores.check_spans,
         agreement=scores.agreement,
         count_units=tagging.count_words,
+        majority=tagging.majority,
+        from_text=tagging.from_text,
+        relabelled=tagging.relabelled,
+        describe=tagging.describe,
+        identify=tagging.identify,
         expand_labels=tagging.iob2_labels,
     ),
     "pos": Task(
@@ -75,6 +91,11 @@ TASKS: dict[str, Task] = {
         check=scores.check_tags,
         agreement=scores.agreement,
         count_units=tagging.count_words,
+        majority=tagging.majority,
+        from_text=tagging.from_text,
+        relabelled=tagging.relabelled,
+        describe=tagging.describe,
+        identify=tagging.identify,
         expand_labels=tagging.plain_labels,
     ),
 }

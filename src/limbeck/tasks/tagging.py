@@ -5,13 +5,16 @@ A label sits on the first piece of its word. A sentence too long for the model i
 overlapping windows, and each word is answered by the one window that shows most of its context.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from limbeck.anatomy import unlimited
+from limbeck.corpus import words_of
 from limbeck.errors import DataError, ModelError
 from limbeck.tasks.windows import (
     IGNORED,
@@ -173,6 +176,45 @@ def plain_labels(tags: Sequence[str]) -> tuple[str, ...]:
 def count_words(sentences: Sequence[TaggedSentence]) -> int:
     """Gives the number of words."""
     return sum(len(sentence.words) for sentence in sentences)
+
+
+def majority(
+    train: Sequence[TaggedSentence], sentences: Sequence[TaggedSentence]
+) -> list[tuple[str, ...]]:
+    """Gives the predictions of a system that always says the commonest label of `train`.
+
+    For parts of speech this is chance level. For named entities the commonest label is `O`, no
+    entity is found, and F1 is 0 by definition: the baseline says nothing there.
+
+    Raises:
+        DataError: `train` has no label.
+    """
+    counts = Counter(label for sentence in train for label in sentence.labels)
+    if not counts:
+        raise DataError("no label to take the commonest of", found=f"{len(train)} sentences")
+    commonest = min(counts, key=lambda label: (-counts[label], label))
+    return [(commonest,) * len(sentence.words) for sentence in sentences]
+
+
+def from_text(text: str, where: str) -> TaggedSentence | None:
+    """Gives running text as a sentence without labels, or None where it has no word."""
+    words = tuple(words_of(text))
+    return TaggedSentence(words=words, where=where) if words else None
+
+
+def relabelled(sentence: TaggedSentence, labels: Sequence[str]) -> TaggedSentence:
+    """Gives the sentence with other labels."""
+    return replace(sentence, labels=tuple(labels))
+
+
+def describe(sentence: TaggedSentence) -> dict[str, Any]:
+    """Gives what a file of predictions tells of a sentence."""
+    return {"where": sentence.where, "words": sentence.words, "gold": sentence.labels}
+
+
+def identify(sentence: TaggedSentence) -> tuple[str, ...]:
+    """Gives the words: equal sentences are the same sentence."""
+    return sentence.words
 
 
 def _complete(answer: list[str | None], sentence: TaggedSentence) -> tuple[str, ...]:
