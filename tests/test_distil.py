@@ -31,7 +31,8 @@ from limbeck.heads import HEADS
 from limbeck.losses import Scale
 from limbeck.pretrain import mean_held_out
 from limbeck.recipe import Kind, check_as
-from limbeck.sections import General, GeneralObjective, Machine, TaskObjective
+from limbeck.sections import General, GeneralObjective, Machine
+from limbeck.task_section import TaskObjective
 from limbeck.training import Batch
 from test_encoder import DEPTH, PIECES, tiny_batch, tiny_model
 

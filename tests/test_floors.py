@@ -20,6 +20,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "errors",
         "processes",
         "sections",
+        "task_section",
         "recipe",
         "pretrain_recipe",
         "artifact",

@@ -25,7 +25,8 @@ from limbeck.losses import (
     soft_kl,
 )
 from limbeck.pretrain import mean_held_out, mlm_batch, mlm_terms
-from limbeck.sections import General, GeneralObjective, Machine, TaskObjective
+from limbeck.sections import General, GeneralObjective, Machine
+from limbeck.task_section import TaskObjective
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
 
 TermsOf = Callable[[PreTrainedModel, Batch], Terms]

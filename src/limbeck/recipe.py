@@ -30,11 +30,11 @@ from limbeck.sections import (
     Name,
     Section,
     Student,
-    Task,
     Teacher,
     Vocabulary,
     knob,
 )
+from limbeck.task_section import Task
 
 
 class Recipe(Section):
@@ -69,7 +69,7 @@ class Recipe(Section):
                 f"corpus.filter.scripts names '{stray[0]}', which has no text in [corpus] "
                 f"(it has: {', '.join(self.corpus.texts)})"
             )
-        known = [self.train_language, *spoken]
+        known = [*self.train_languages, *spoken]
         strange = [one for one in self.evaluate.languages or () if one not in known]
         if strange:
             raise ValueError(
@@ -79,14 +79,14 @@ class Recipe(Section):
         return self
 
     @property
-    def train_language(self) -> str:
-        """The language whose labels are trained on."""
-        return self.task.train_language or self.languages.source
+    def train_languages(self) -> list[str]:
+        """The languages whose labels are trained on, each once."""
+        return list(dict.fromkeys(self.task.train_languages or [self.languages.source]))
 
     @property
     def scored_languages(self) -> list[str]:
         """The languages scored against gold labels, each once."""
-        usual = [self.train_language, *self.languages.targets]
+        usual = [*self.train_languages, *self.languages.targets]
         return list(dict.fromkeys(self.evaluate.languages or usual))
 
 

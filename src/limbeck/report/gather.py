@@ -226,10 +226,15 @@ def _check_systems(record: Mapping[str, Any]) -> None:
                 raise KeyError(f"{part}.{system}")
 
 
+def train_languages(recipe: Mapping[str, Any]) -> list[str]:
+    """Give the languages whose labels were trained on."""
+    named = recipe["task"]["train_language"] or recipe["languages"]["source"]
+    return [named] if isinstance(named, str) else list(named)
+
+
 def _places(recipe: Mapping[str, Any]) -> tuple[Place, ...]:
     """Give the test sets, the targets' first; `stages.evaluate` names them in the same way."""
     targets = recipe["languages"]["targets"]
-    source = recipe["task"]["train_language"] or recipe["languages"]["source"]
     splits = recipe["evaluate"]["splits"]
     return tuple(
         Place(
@@ -239,7 +244,7 @@ def _places(recipe: Mapping[str, Any]) -> tuple[Place, ...]:
             is_target=language in targets,
             is_only_split=len(splits) == 1,
         )
-        for language in dict.fromkeys([*targets, source])
+        for language in dict.fromkeys([*targets, *train_languages(recipe)])
         if language in (recipe["evaluate"].get("languages") or [language])
         for split in splits
     )

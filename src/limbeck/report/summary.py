@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limbeck.report.gather import Facts, Place
+from limbeck.report.gather import Facts, Place, train_languages
 from limbeck.report.view import TERMS, Card, Fact, metric_name, place_name
 from limbeck.report.words import (
     SPACE,
@@ -18,7 +18,8 @@ from limbeck.report.words import (
     points,
     signed,
 )
-from limbeck.sections import GENERAL_FIELDS, OBJECTIVE_FIELDS, TaskObjective
+from limbeck.sections import (GENERAL_FIELDS)
+from limbeck.task_section import (OBJECTIVE_FIELDS, TaskObjective)
 
 TASKS = {"ner": "named entities", "pos": "parts of speech"}
 """Tasks as they are written."""
@@ -134,8 +135,7 @@ def cards(facts: Facts) -> list[Card]:
 def origin(facts: Facts) -> list[Fact]:
     """Give what was distilled from what."""
     recipe, sizes = facts.recipe, facts.sizes
-    task, source = recipe["task"], recipe["languages"]["source"]
-    trained_on = task["train_language"] or source
+    task, trained_on = recipe["task"], train_languages(recipe)
     targets = listed([name_of(one) for one in recipe["languages"]["targets"]])
     labelled = facts.counts("teacher")
     sentences = (
@@ -147,7 +147,7 @@ def origin(facts: Facts) -> list[Fact]:
     return [
         Fact("Teacher", f"{_last(recipe['teacher']['model'])}, {millions(sizes['teacher'].total)}"),
         Fact("Task", f"{TASKS.get(task['kind'], task['kind'])} ({task['kind']})"),
-        Fact("Labels", f"{name_of(trained_on)}, from {task['benchmark']['name']}{sentences}"),
+        Fact("Labels", f"{listed(list(map(name_of, trained_on)))}, from {task['benchmark']['name']}{sentences}"),
         Fact("Served without labels", targets),
         Fact("Layers", plan_text(facts)),
         Fact("Vocabulary", _vocabulary_text(facts)),

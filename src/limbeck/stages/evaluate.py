@@ -164,7 +164,7 @@ def _predictions(
             task=TASKS[recipe.task.kind],
             examples=examples,
             labels=[model.config.id2label[i] for i in range(model.config.num_labels)],
-            max_pieces=recipe.task.max_pieces,
+            max_pieces=recipe.task.window_pieces,
             device=choose_device(recipe.machine.device),
         )
         for name, (model, tokenizer) in systems.items()

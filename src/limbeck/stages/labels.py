@@ -11,12 +11,12 @@ from limbeck.recipe import Recipe
 
 def labels_section(recipe: Recipe) -> dict[str, Any]:
     """Give the fields that decide what is learned from the labels and how it is selected."""
-    task = recipe.task
+    task, languages = recipe.task, recipe.train_languages
     return {
         "kind": task.kind,
         "benchmark": task.benchmark.model_dump(exclude={"root"}),
-        "language": recipe.train_language,
-        "max_pieces": task.max_pieces,
+        "language": languages[0] if len(languages) == 1 else languages,
+        "max_pieces": task.window_pieces,
         "evaluations": task.evaluations,
     }
 
@@ -33,15 +33,24 @@ def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str
     }
 
 
-def read_split(recipe: Recipe, language: str, split: str) -> Examples:
-    """Read one split of one language of the recipe's benchmark."""
+def train_files(recipe: Recipe) -> dict[str, str]:
+    """Give the hashes of the label files that are learned from or selected by."""
+    chosen = recipe.task.benchmark
+    splits = [one for one in (chosen.train_split, chosen.dev_split) if one]
+    return benchmark_files(recipe, dict.fromkeys(recipe.train_languages, splits))
+
+
+def read_split(
+    recipe: Recipe, language: str, split: str, *, labels: tuple[str, ...] | None = None
+) -> Examples:
+    """Read one split of one language of the recipe's benchmark, with a label set if given."""
     chosen = recipe.task.benchmark
     return load(
         find_benchmark(chosen.name),
         root=chosen.root,
         language=language,
         split=split,
-        labels=chosen.labels,
+        labels=labels or chosen.labels,
         task=recipe.task.kind,
     )
 
@@ -57,12 +66,29 @@ class Labelled:
 
 
 def read_labelled(recipe: Recipe) -> Labelled:
-    """Read the source's labels to train on and to select by."""
-    chosen, language = recipe.task.benchmark, recipe.train_language
-    read = read_split(recipe, language, chosen.train_split)
+    """Read the labels to train on and to select by; those of several languages are pooled."""
+    parts = [_read_language(recipe, language) for language in recipe.train_languages]
+    labels = parts[0].labels
+    if any(part.labels != labels for part in parts):
+        # What the files say may differ from language to language.
+        labels = tuple(sorted({label for part in parts for label in part.labels}))
+        parts = [_read_language(recipe, one, labels) for one in recipe.train_languages]
+    notes = parts[0].notes
+    if len(parts) > 1:
+        notes = dict(zip(recipe.train_languages, (part.notes for part in parts), strict=True))
+    train = tuple(one for part in parts for one in part.train)
+    dev = tuple(one for part in parts for one in part.dev)
+    return Labelled(train, dev, labels, notes)
+
+
+def _read_language(
+    recipe: Recipe, language: str, labels: tuple[str, ...] | None = None
+) -> Labelled:
+    chosen = recipe.task.benchmark
+    read = read_split(recipe, language, chosen.train_split, labels=labels)
     check_labels(recipe.task.kind, read)
     if chosen.dev_split:
-        held_out = read_split(recipe, language, chosen.dev_split)
+        held_out = read_split(recipe, language, chosen.dev_split, labels=labels)
         check_labels(recipe.task.kind, held_out)
         train, dev = read.examples, held_out.examples
     else:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers import Tokenizer
 
 from limbeck.hub import model_folder
-from limbeck.sections import Task, Teacher
+from limbeck.sections import Teacher
 from limbeck.stages.labels import Labelled
 from limbeck.stages.record import Job
+from limbeck.task_section import Task
 from limbeck.tasks import TASKS
 from limbeck.tokenizer import PieceMap
 
@@ -61,7 +62,7 @@ def tune_model(
             train=data.train,
             dev=data.dev,
             labels=data.labels,
-            max_pieces=recipe.task.max_pieces,
+            max_pieces=recipe.task.window_pieces,
         ),
         pace=Pace(
             epochs=pace.epochs,

@@ -76,7 +76,11 @@ def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
 
 
 def languages_of(recipe: AnyRecipe) -> list[str]:
-    """Give the languages whose text is read, each once: the source first, or the corpora's."""
+    """Give the languages whose text is read, each once: the source first, or the corpora's.
+
+    Further languages of the labels are among them where they have text.
+    """
     if isinstance(recipe, PretrainRecipe):
         return list(recipe.corpus.texts)
-    return list(dict.fromkeys([recipe.languages.source, *recipe.languages.targets]))
+    more = [one for one in recipe.train_languages if one in recipe.corpus.texts]
+    return list(dict.fromkeys([recipe.languages.source, *recipe.languages.targets, *more]))

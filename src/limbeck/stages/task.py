@@ -8,8 +8,7 @@ from tokenizers import Tokenizer
 
 from limbeck.corpus import read_texts
 from limbeck.recipe import Recipe
-from limbeck.sections import OBJECTIVE_FIELDS
-from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
+from limbeck.stages.labels import labels_section, read_labelled, train_files
 from limbeck.stages.models import (
     Attention,
     keep_history,
@@ -18,6 +17,7 @@ from limbeck.stages.models import (
     tune_model,
 )
 from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
+from limbeck.task_section import OBJECTIVE_FIELDS
 from limbeck.tasks import TASKS
 from limbeck.tasks.windows import Window
 from limbeck.tokenizer import load_tokenizer
@@ -30,7 +30,9 @@ def _section(recipe: Recipe) -> dict[str, Any]:
     task = recipe.task
     objective, share = task.objective, task.objective.text_share
     text = {"text_languages": recipe.languages.targets} if share else {}
-    return {**labels_section(recipe), **task.model_dump(exclude={"benchmark", "objective"})} | {
+    return {**labels_section(recipe), **task.model_dump(
+        exclude={"benchmark", "objective", "train_language", "max_pieces"}
+    )} | {
         "objective": objective.model_dump(include=OBJECTIVE_FIELDS[objective.kind])
         | {"text": share},
         "plan": list(layer_plan_of(recipe)),
@@ -40,8 +42,7 @@ def _section(recipe: Recipe) -> dict[str, Any]:
 
 
 def _outside(recipe: Recipe) -> dict[str, str]:
-    splits = [recipe.task.benchmark.train_split, recipe.task.benchmark.dev_split]
-    return benchmark_files(recipe, {recipe.train_language: [one for one in splits if one]})
+    return train_files(recipe)
 
 
 def _run(job: Job) -> Outcome:
@@ -110,7 +111,7 @@ def _text_mix(job: Job, tokenizer: Tokenizer, *, pad_id: int) -> Callable[..., A
     asked = [one for one in examples if one is not None]
     if not asked:
         return None
-    windows = record.encode(asked, tokenizer, None, max_pieces=task.max_pieces)
+    windows = record.encode(asked, tokenizer, None, max_pieces=task.window_pieces)
 
     def weave(labelled: Callable[[int], Any], tagged: Sequence[Window]) -> Callable[[int], Any]:
         shorter = _mean_pieces(tagged) / max(1.0, _mean_pieces(windows))

@@ -4,7 +4,7 @@ from typing import Any
 
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
-from limbeck.stages.labels import benchmark_files, labels_section, read_labelled
+from limbeck.stages.labels import labels_section, read_labelled, train_files
 from limbeck.stages.models import keep_history, save_model, tune_model
 from limbeck.stages.record import Job, Outcome, Stage
 from limbeck.tasks import TASKS
@@ -20,11 +20,7 @@ def _section(recipe: Recipe) -> dict[str, Any]:
 
 
 def _outside(recipe: Recipe) -> dict[str, str]:
-    benchmark = recipe.task.benchmark
-    splits = [benchmark.train_split, benchmark.dev_split]
-    return content_hashes(model_folder(recipe.teacher.model)) | benchmark_files(
-        recipe, {recipe.train_language: [one for one in splits if one]}
-    )
+    return content_hashes(model_folder(recipe.teacher.model)) | train_files(recipe)
 
 
 def _run(job: Job) -> Outcome:
