@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -28,6 +28,7 @@ from limbeck.report.gather import gather
 from limbeck.report.mistakes import MOST_LOST, MOST_WON, read_answers
 from limbeck.report.page import render
 from limbeck.report.summary import headline
+from limbeck.task_section import TaskKind
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 STAGES = ("corpus", "vocabulary", "teacher", "student", "general", "task", "evaluate")
@@ -771,3 +772,51 @@ def test_a_browser_shows_it_at_every_width_and_in_both_schemes(
                 papers.add(paper)
         assert len(papers) == 2, "light and dark look alike"
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize(
+    ("row", "asked", "told"),
+    [
+        (
+            {"words": ["a", "b"], "gold": ["X", "Y"], "teacher": ["X", "Y"], "student": ["X", "X"]},
+            "b",
+            ("Y", "Y", "X"),
+        ),
+        (
+            {
+                "words": ["a", "b"],
+                "gold": [[2, "det"], [0, "root"]],
+                "teacher": [[2, "det"], [0, "root"]],
+                "student": [[0, "root"], [0, "root"]],
+            },
+            "a",
+            ("det of b", "det of b", "root"),
+        ),
+        (
+            {"text": "x", "pair": "y", "gold": "no", "teacher": "no", "student": "yes"},
+            "x ⏵ y",
+            ("no", "no", "yes"),
+        ),
+        (
+            {
+                "question": "who?",
+                "gold": ["Ann", "Ann B"],
+                "teacher": {"text": "Ann B"},
+                "student": {"text": ""},
+            },
+            "who?",
+            ("Ann", "Ann", "(none)"),
+        ),
+    ],
+)
+def test_mistakes_are_told_whatever_the_task(
+    row: dict[str, Any], asked: str, told: tuple[str, str, str], tmp_path: Path
+):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(json.dumps({"where": "f:1", **row}) + "\n")
+    (one,) = read_answers(path).lost.examples
+    assert (one.word, one.gold, one.teacher, one.student) == (asked, *told)
+
+
+def test_every_task_has_its_words():
+    assert set(words.TASKS) == set(get_args(TaskKind))

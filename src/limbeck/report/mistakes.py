@@ -1,10 +1,11 @@
-"""Where student and teacher part: which words, labelled how, in which sentences."""
+"""Where student and teacher part: what was asked, and what each answered."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from limbeck.errors import ArtifactError
 
@@ -12,16 +13,17 @@ MOST_LOST, MOST_WON = 8, 4
 """Examples of words that the student lost and won: twelve a test set together."""
 
 _KEPT = 6
+_LONGEST = 160
 _AROUND = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A word in its sentence, answered rightly by one of the two only.
+    """A word in its sentence, or a text, answered rightly by one of the two only.
 
     Args:
         before: Words before it, cut where the sentence is long.
-        word: The word.
+        word: The word, the text, or the question.
         after: Words after it.
         gold: Its label in the test set.
         teacher: What the teacher said.
@@ -141,18 +143,51 @@ def _sentences(path: Path) -> Iterator[_Sentence]:
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
             try:
-                row = json.loads(line)
-                parts = [row[name] for name in ("words", "gold", "teacher", "student")]
-                if len({len(part) for part in parts}) != 1:
-                    raise ValueError("words and labels differ in number")
-                yield _Sentence(str(row["where"]), *parts)
-            except (ValueError, KeyError, TypeError) as error:
+                yield _sentence(json.loads(line))
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise ArtifactError(
                     "is no line of predictions",
                     where=f"{path}:{number}",
                     found=f"{type(error).__name__}: {error}",
                     do=f"delete {path.parent} and run again",
                 ) from None
+
+
+def _sentence(row: Mapping[str, Any]) -> _Sentence:
+    """Give what was asked, piece by piece: words, or one text or question."""
+    where, said = str(row["where"]), [row[name] for name in ("gold", "teacher", "student")]
+    if "question" in row:
+        return _Sentence(where, [row["question"]], *_told_spans(*said))
+    if "text" in row:
+        text = " ⏵ ".join([row["text"], *([row["pair"]] if "pair" in row else [])])
+        return _Sentence(where, [_cut(text)], *([one] for one in said))
+    words = row["words"]
+    if {len(words), *map(len, said)} != {len(words)}:
+        raise ValueError("words and labels differ in number")
+    return _Sentence(where, words, *([_label(one, words) for one in part] for part in said))
+
+
+def _label(said: Any, words: Sequence[str]) -> str:
+    """Give a tag as it is, and a head with its relation as "nsubj of word"."""
+    if isinstance(said, str):
+        return said
+    head, relation = said
+    return f"{relation} of {words[head - 1]}" if head else relation
+
+
+def _told_spans(
+    gold: Sequence[str], teacher: Mapping[str, Any], student: Mapping[str, Any]
+) -> Iterator[list[str]]:
+    """Give answers as one of the gold answers where they are one, and "(none)" for none."""
+    first = gold[0] if gold else ""
+    answers = (first if one["text"] in gold else one["text"] for one in (teacher, student))
+    for text in (first, *answers):
+        yield [_cut(text) or "(none)"]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _example(sentence: _Sentence, place: int) -> Example:

@@ -172,4 +172,6 @@ def _comparison(facts: Facts, place: Place, number: int) -> Comparison:
         for told, parting, wrong in sides
         if parting.count
     )
-    return Comparison(place, name, tag, results.answers_figure(place, answers, number), partings)
+    return Comparison(
+        place, name, tag, results.answers_figure(facts, place, answers, number), partings
+    )

@@ -10,6 +10,7 @@ from limbeck.report.mistakes import Answers, Parting
 from limbeck.report.view import Figure, Key, Table, metric_name, place_name
 from limbeck.report.words import (
     SPACE,
+    TASKS,
     count,
     megabytes,
     millions,
@@ -18,6 +19,7 @@ from limbeck.report.words import (
     percent,
     points,
     signed,
+    units_of,
 )
 from limbeck.tasks.scores import LabelScore
 
@@ -59,10 +61,20 @@ def _score_figure(facts: Facts, place: Place, number: int) -> Figure:
             for system, told in scored.items()
         ),
     )
-    note = f"{count(first.n)} sentences, {count(first.units)} words" + (
-        "" if place.is_target else "; the language of the labels"
-    )
+    note = _amount(first) + ("" if place.is_target else "; the language of the labels")
     return Figure(title, svg, table, note)
+
+
+def _amount(scores: Scores) -> str:
+    """Give how much was scored: sentences and words, or texts."""
+    _, examples, units = TASKS[scores.task]
+    if scores.n == scores.units:
+        return f"{count(scores.n)} {examples}"
+    return f"{count(scores.n)} {examples}, {count(scores.units)} {units}"
+
+
+def _units(facts: Facts) -> str:
+    return units_of(facts.recipe["task"]["kind"])
 
 
 def _value(scores: Scores) -> float:
@@ -105,7 +117,9 @@ def difference_figure(facts: Facts) -> Figure:
     )
     columns = ("Test set", "Kept", "Difference", f"95{SPACE}% interval", "Paired test", "Loyalty")
     table = Table(
-        "Student against teacher, on the same sentences", (*columns, "Fidelity"), tuple(cells)
+        f"Student against teacher, on the same {_units(facts)}",
+        (*columns, "Fidelity"),
+        tuple(cells),
     )
     if not facts.fidelity:
         table = Table(table.caption, columns, tuple(row[:-1] for row in cells))
@@ -156,9 +170,9 @@ def speed_table(facts: Facts) -> Table | None:
     """Give how long one sentence takes each system; nothing where it was not measured."""
     if not facts.speeds:
         return None
-    timed = next(iter(facts.speeds.values())).n
+    timed, examples = next(iter(facts.speeds.values())).n, TASKS[facts.recipe["task"]["kind"]][1]
     return Table(
-        f"Time of one sentence, from words to labels, in torch ({count(timed)} sentences in turn)",
+        f"Time of one, from text to answer, in torch ({count(timed)} {examples} in turn)",
         ("System", "Median", f"90{SPACE}% take less", f"99{SPACE}% take less"),
         tuple(
             (name, *map(milliseconds, (one.p50_ms, one.p90_ms, one.p99_ms)))
@@ -240,8 +254,8 @@ def _labels(facts: Facts, place: Place) -> list[_Label]:
     return sorted(found, key=lambda one: (-one.student.support, one.label))
 
 
-def answers_figure(place: Place, answers: Answers, number: int) -> Figure:
-    """Give the plot of how many words both, one and none of the two answer rightly."""
+def answers_figure(facts: Facts, place: Place, answers: Answers, number: int) -> Figure:
+    """Give the plot of how many answers both, one and none of the two give rightly."""
     counts = {
         "both right": answers.both_right,
         "only the teacher": answers.lost.count,
@@ -261,10 +275,10 @@ def answers_figure(place: Place, answers: Answers, number: int) -> Figure:
     svg = charts.stacked(Chart(f"answers-{number}", title, f"{spoken}."), [Bar("", parts)])
     table = Table(
         title,
-        ("Rightly answered by", "Words", "Share"),
+        ("Rightly answered by", _units(facts).capitalize(), "Share"),
         tuple((name, count(one), percent(one / total)) for name, one in counts.items()),
     )
-    return Figure(title, svg, table, f"{count(total)} words", keys)
+    return Figure(title, svg, table, f"{count(total)} {_units(facts)}", keys)
 
 
 def confusions(caption: str, parting: Parting, wrong: str) -> Table:
@@ -272,12 +286,12 @@ def confusions(caption: str, parting: Parting, wrong: str) -> Table:
 
     Args:
         caption: What they are.
-        parting: Words that one of the two answers rightly.
+        parting: What one of the two answers rightly.
         wrong: Who does not.
     """
     return Table(
         caption,
-        ("Gold", f"{wrong} says", "Words", "Share"),
+        ("Gold", f"{wrong} says", "Times", "Share"),
         tuple(
             (one.gold, one.said, count(one.count), percent(one.count / parting.count))
             for one in parting.confusions[:_MOST_CONFUSIONS]

@@ -7,6 +7,7 @@ from limbeck.report.gather import Facts, Place, train_languages
 from limbeck.report.view import TERMS, Card, Fact, metric_name, place_name
 from limbeck.report.words import (
     SPACE,
+    TASKS,
     count,
     listed,
     megabytes,
@@ -17,12 +18,10 @@ from limbeck.report.words import (
     percent,
     points,
     signed,
+    units_of,
 )
-from limbeck.sections import (GENERAL_FIELDS)
-from limbeck.task_section import (OBJECTIVE_FIELDS, TaskObjective)
-
-TASKS = {"ner": "named entities", "pos": "parts of speech"}
-"""Tasks as they are written."""
+from limbeck.sections import GENERAL_FIELDS
+from limbeck.task_section import OBJECTIVE_FIELDS, TaskObjective
 
 
 def main_places(facts: Facts) -> list[Place]:
@@ -85,7 +84,8 @@ def lead(facts: Facts) -> list[str]:
             f"{place_name(place)}: {metric} {points(student)} against the teacher’s "
             f"{points(teacher)}, {signed(against.difference)} points "
             f"(95{SPACE}% interval {signed(low)} to {signed(high)}, {p_value(against.p_value)}): "
-            f"{verdict}. They give the same answer for {percent(against.loyalty)} of the words."
+            f"{verdict}. They give the same answer for {percent(against.loyalty)} of the "
+            f"{units_of(facts.recipe['task']['kind'])}."
         )
         majority = facts.scores.get("majority label", {}).get(place.key)
         if majority is not None and majority.metrics[facts.primary] >= teacher:
@@ -135,19 +135,19 @@ def cards(facts: Facts) -> list[Card]:
 def origin(facts: Facts) -> list[Fact]:
     """Give what was distilled from what."""
     recipe, sizes = facts.recipe, facts.sizes
-    task, trained_on = recipe["task"], train_languages(recipe)
+    task, languages = recipe["task"], listed([name_of(one) for one in train_languages(recipe)])
     targets = listed([name_of(one) for one in recipe["languages"]["targets"]])
     labelled = facts.counts("teacher")
     sentences = (
-        f", {count(labelled['train'])} sentences to learn from and {count(labelled['dev'])} "
-        "to select by"
+        f", {count(labelled['train'])} {TASKS[task['kind']][1]} to learn from "
+        f"and {count(labelled['dev'])} to select by"
         if labelled
         else ""
     )
     return [
         Fact("Teacher", f"{_last(recipe['teacher']['model'])}, {millions(sizes['teacher'].total)}"),
-        Fact("Task", f"{TASKS.get(task['kind'], task['kind'])} ({task['kind']})"),
-        Fact("Labels", f"{listed(list(map(name_of, trained_on)))}, from {task['benchmark']['name']}{sentences}"),
+        Fact("Task", f"{TASKS[task['kind']][0]} ({task['kind']})"),
+        Fact("Labels", f"{languages}, from {task['benchmark']['name']}{sentences}"),
         Fact("Served without labels", targets),
         Fact("Layers", plan_text(facts)),
         Fact("Vocabulary", _vocabulary_text(facts)),

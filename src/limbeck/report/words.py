@@ -10,6 +10,24 @@ from limbeck.recipe import toml_string
 SPACE = "\u00a0"
 MINUS = "\u2212"
 
+TASKS = {
+    "ner": ("named entities", "sentences", "words"),
+    "pos": ("parts of speech", "sentences", "words"),
+    "parsing": ("dependency trees", "sentences", "words"),
+    "nli": ("entailment", "pairs of texts", "pairs"),
+    "paraphrase": ("paraphrases", "pairs of texts", "pairs"),
+    "topics": ("topics", "texts", "texts"),
+    "sentiment": ("sentiment", "texts", "texts"),
+    "qa": ("answers to questions", "questions", "questions"),
+}
+"""Task to what it finds, what it is asked of, and what is counted."""
+
+
+def units_of(task: str) -> str:
+    """Give what a task's answers are counted in."""
+    return TASKS[task][2]
+
+
 # BCP 47 tag → name and the ISO 639-3 code that corpora and benchmarks use.
 # fmt: off
 _LANGUAGES = {
