@@ -18,7 +18,7 @@ from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, Row, add_note, not
 from limbeck.benchmarks.tables import _column, _load_hub
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks.parsing import ParsedSentence
-from limbeck.tasks.tree_scores import check
+from limbeck.tasks.tree_scores import check, universal
 from limbeck.tasks.trees import fault
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _parsed(
                 "a word has a head but no relation", where=where, found=f"word {word} ({arc.word})"
             )
         heads.append(int(arc.head))
-        if (heads[-1] == 0) != (arc.relation.partition(":")[0] == "root"):
+        if (heads[-1] == 0) != (universal(arc.relation) == "root"):
             add_note(notes, "root-relation", source, arc.line)
     broken = fault(heads)
     if broken:
@@ -353,12 +353,11 @@ def _fitted(
     for word, relation in enumerate(sentence.relations):
         if relation in kept:
             continue
-        universal = relation.partition(":")[0]
         if not training:
             add_note(notes, f"relation-unknown {relation}", source, lines[word])
-        elif universal in kept:
+        elif universal(relation) in kept:
             add_note(notes, f"relation-without-subtype {relation}", source, lines[word])
-            relations[word] = universal
+            relations[word] = universal(relation)
         else:
             raise DataError(
                 "a relation outside the labels asked for",
