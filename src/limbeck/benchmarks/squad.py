@@ -1,0 +1,580 @@
+"""Questions about texts: SQuAD, XQuAD, MLQA, TyDi QA, AfriQA, and your own files like them.
+
+The layout is told from the file: one JSON object with `data` (articles, paragraphs, questions),
+or a JSON object a line (AfriQA's gold passages; or `context`, `question`, `answers`). XQuAD and
+any file that is alone for its language have no splits of their own: theirs are made by article,
+and the same article is in the same split in every language, so nothing leaks across languages.
+
+Real files are not clean. Each rule that mends something has a name and is counted (`RULES`); what
+no rule mends is a `DataError` with file and question.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+from limbeck.benchmarks.conll import _lines
+from limbeck.benchmarks.record import Benchmark, Examples
+from limbeck.benchmarks.rows import SAMPLES, SPLIT_NAMES, Note, Notes
+from limbeck.benchmarks.tables import _load_hub
+from limbeck.errors import DataError
+from limbeck.tasks.answer_scores import is_unspaced
+from limbeck.tasks.reading import Answer, Question
+
+RULES = {
+    "answer-moved": "an answer that is elsewhere in the context: the nearest place is taken",
+    "answer-respelt": "an answer in another Unicode form, case, spacing or punctuation than in "
+    "the context: the context's is taken",
+    "answer-blank": "an answer without text: left out",
+    "question-blank": "a question without text: left out",
+    "context-missing": "a question without a context: left out",
+    "gold-missing": "a question that has no answer and is not said to have none: left out",
+    "answer-not-in-context": "an answer that its authors say is not in the context (place -1), "
+    "such as yes and no, or AfriQA's in other words: left out, the question too",
+}
+"""Reasons that are counted here and not in `rows.RULES`."""
+
+# fmt: off
+TYDI_CODES = {
+    "arabic": "ar", "bengali": "bn", "english": "en", "finnish": "fi", "indonesian": "id",
+    "korean": "ko", "russian": "ru", "swahili": "sw", "telugu": "te",
+}
+"""The names that question ids start with, to codes; either will do for a language."""
+# fmt: on
+
+_XQUAD_TITLES = """
+Super_Bowl_50 Warsaw Normans Nikola_Tesla Computational_complexity_theory Teacher Martin_Luther
+Southern_California Sky_(United_Kingdom) Victoria_(Australia) Huguenot Steam_engine Oxygen
+1973_oil_crisis Apollo_program European_Union_law Amazon_rainforest Ctenophora Fresno,_California
+Packet_switching Black_Death Geology Newcastle_upon_Tyne Victoria_and_Albert_Museum
+American_Broadcasting_Company Genghis_Khan Pharmacy Immune_system Civil_disobedience Construction
+Private_school Harvard_University Jacksonville,_Florida Economic_inequality Doctor_Who
+University_of_Chicago Yuan_dynasty Kenya Intergovernmental_Panel_on_Climate_Change Chloroplast
+Prime_number Rhine Scottish_Parliament Islamism Imperialism United_Methodist_Church
+French_and_Indian_War Force
+"""
+# In order, five paragraphs each: XQuAD's hub dataset leaves the titles out.
+XQUAD_TITLES = tuple(title for title in _XQUAD_TITLES.split() for _ in range(5))
+"""The article of each of XQuAD's paragraphs, in order."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+_NAMED_SPLIT = re.compile(r"(train|dev|test) \d+")
+_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|#39);")
+# With this seed XQuAD's 48 articles fall 28, 5, 15.
+_SEED = 2
+_SHARES = (("train", 0.6), ("dev", 0.7), ("test", 1.0))
+_PUBLISHED = {"squad": "v1.1", "squad2": "v2.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question as published.
+
+    `impossible` is None where the file does not say; `rephrased` in AfriQA, whose answers need
+    not be the words of the context.
+    """
+
+    question: Any
+    context: Any
+    texts: list[Any]
+    starts: list[Any]
+    id: str
+    title: str
+    impossible: bool | None
+    rephrased: bool
+    where: str
+
+
+def load(
+    benchmark: Benchmark,
+    *,
+    root: str | Path,
+    language: str,
+    split: str,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+) -> Examples:
+    """Gives the questions of one split of one language.
+
+    Args:
+        benchmark: A record of `BENCHMARKS`.
+        root: A folder as published, `<root>/<language>/<split>.json`, `<root>/<language>.json`,
+            a folder laid out as a hub dataset, or a hub id.
+        language: As in the files' names. MLQA: of context and question, `de` or `de.en`. AfriQA:
+            of the question; the language of its contexts, and so of the examples, is English.
+        split: "train", "dev" or "test".
+        labels: Not used: answers have no labels.
+        task: Not used: there is one.
+
+    Raises:
+        DataError: the split is missing or empty, the file is no JSON of a known layout, or an
+            answer is not in its context.
+    """
+    where, notes = f"{root}/{language}/{split}", dict[str, Note]()
+    path = _path(benchmark.name, root, language, split)
+    if path is None:
+        asked: list[_Asked] = _hub_rows(benchmark.name, str(root), language, split, where)
+    else:
+        asked, where = list(_read(path, notes)), str(path)
+    if _one_for_all(benchmark.name, path, language):
+        asked = [one for one in asked if split_of(one.title) == split]
+    if benchmark.name == "tydiqa":
+        names = {code: name for name, code in TYDI_CODES.items()}
+        name = names.get(language, language)
+        asked = [one for one in asked if one.id.startswith(f"{name}-")]
+    spoken = language.partition(".")[0]
+    spoken = "eng" if benchmark.name == "afriqa" else TYDI_CODES.get(spoken, spoken)
+    return _examples(asked, notes, language=spoken, where=where, split=split)
+
+
+def load_file(path: Path, *, task: str, labels: Sequence[str], language: str = "") -> Examples:
+    """Gives all questions of one file, to be scored.
+
+    Args:
+        path: A JSON file in one of the layouts.
+        task: Not used: there is one.
+        labels: Not used: answers have no labels.
+        language: Of the contexts; "" takes it from a name like `xquad.de.json`, and scores
+            without a language's articles where the name has none.
+
+    Raises:
+        DataError: as `load`.
+    """
+    notes: Notes = {}
+    named = re.fullmatch(r"[\w-]+\.([a-z]{2,3})|(?:.*-context-)([a-z]{2})-question-.*", path.stem)
+    told = (named.group(1) or named.group(2)) if named else ""
+    asked = list(_read(path, notes))
+    return _examples(asked, notes, language=language or told, where=str(path), split="")
+
+
+def files(root: str | Path, language: str, split: str, *, benchmark: str = "squad") -> list[Path]:
+    """Gives the files that `load` would read, sorted; none where the root is a hub id.
+
+    Of a folder laid out as a hub dataset these are all tables of the language.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        return []
+    inner = folder / language
+    found = _candidates(benchmark, folder, language, split)
+    return found or _tables(inner if inner.is_dir() else folder)
+
+
+def split_of(title: str) -> str:
+    """Gives the split of an article in a file that is alone for its language.
+
+    A title such as "train 3" names its split; of others a hash decides (60, 10 and 30 percent),
+    so that an article is in the same split in every language, also where a file lacks others.
+    """
+    named = _NAMED_SPLIT.fullmatch(title)
+    if named:
+        return named.group(1)
+    digest = hashlib.blake2b(f"{_SEED}\n{title}".encode(), digest_size=8).digest()
+    number = int.from_bytes(digest, "big") / 2**64
+    return next(split for split, share in _SHARES if number < share)
+
+
+def _path(name: str, root: str | Path, language: str, split: str) -> Path | None:
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        if not _HUB_ID.fullmatch(str(root)):
+            raise DataError("no such folder", where=str(root), do="check the benchmark's root")
+        return None
+    paths = _candidates(name, folder, language, split)
+    if len(paths) > 1:
+        raise DataError(
+            "more than one file for this split",
+            where=str(folder),
+            found=", ".join(str(path.relative_to(folder)) for path in paths),
+            do="keep one of them",
+        )
+    if not paths and not _tables(folder):
+        inner = folder / language
+        others = (inner if inner.is_dir() else folder).rglob("*.json")
+        there = sorted(str(path.relative_to(folder)) for path in others)
+        raise DataError(
+            f"no {split} split for {language}",
+            where=str(folder),
+            found=", ".join(there[:8]) or "no JSON file",
+            expected=f"the files of {name}, or {language}/{split}.json, or {language}.json",
+        )
+    return paths[0] if paths else None
+
+
+def _candidates(name: str, folder: Path, language: str, split: str) -> list[Path]:
+    """Gives the files of the first layout that has any."""
+    context, _, asked = language.partition(".")
+    stems = SPLIT_NAMES.get(split, (split,))
+    patterns = {
+        "xquad": [f"xquad.{language}.json"],
+        "mlqa": [
+            f"{inner}{split}-context-{context}-question-{asked or context}.json"
+            for inner in (f"{split}/", "")
+        ],
+        "tydiqa": [f"tydiqa-goldp-v*-{split}.json"],
+    }.get(name, [])
+    if name in _PUBLISHED and language in ("en", "eng"):
+        patterns = [f"{split}-{_PUBLISHED[name]}.json"]
+    for pattern in patterns:
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found
+    inner = folder / language
+    if inner.is_dir():
+        return [
+            path
+            for path in sorted(inner.iterdir())
+            if path.suffix == ".json" and re.split("[.-]", path.stem)[-1] in stems
+        ]
+    alone = folder / f"{language}.json"
+    return [alone] if alone.is_file() else []
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(path for kind in ("*.parquet", "*.jsonl") for path in folder.rglob(kind))
+
+
+def _one_for_all(name: str, path: Path | None, language: str) -> bool:
+    if path is None:
+        return name == "xquad"
+    return path.name in (f"{language}.json", f"xquad.{language}.json")
+
+
+def _read(path: Path, notes: Notes) -> Iterator[_Asked]:
+    """Gives the questions of a file, whichever its layout."""
+    lines = _lines(path, notes)
+    text, source = "\n".join(lines), str(path)
+    if not text.strip():
+        raise DataError("the file is empty", where=source)
+    try:
+        page = json.loads(text)
+    except json.JSONDecodeError as error:
+        # A first line that is an object of its own makes it a file of one object a line.
+        if error.msg != "Extra data":
+            raise _broken(error, source, error.lineno) from error
+        page = None
+    if isinstance(page, dict) and "data" in page:
+        yield from _articles(page["data"], source)
+    elif page is None or (isinstance(page, dict) and "context" in page):
+        yield from _rows(lines, source)
+    else:
+        raise DataError(
+            "no questions in a known layout",
+            where=source,
+            found=f"a JSON {type(page).__name__}",
+            expected="an object with data, or one with context and question a line",
+        )
+
+
+def _broken(error: json.JSONDecodeError, source: str, line: int) -> DataError:
+    return DataError("the JSON is broken", where=f"{source}:{line}", found=error.msg)
+
+
+def _articles(articles: Any, source: str) -> Iterator[_Asked]:
+    number = 0
+    try:
+        for number, article in enumerate(articles):
+            title = str(article.get("title") or f"article {number}")
+            for paragraph in article["paragraphs"]:
+                for asked in paragraph["qas"]:
+                    where = f"{source}:{asked['id']}"
+                    yield _asked({**asked, "context": paragraph["context"]}, title, where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            "not laid out as SQuAD",
+            where=f"{source}:data[{number}]",
+            found=f"{type(error).__name__}: {error}",
+            expected="data, paragraphs, context, qas, id, question",
+        ) from error
+
+
+def _rows(lines: Sequence[str], source: str) -> Iterator[_Asked]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _broken(error, source, number) from error
+        yield _row(row, f"{source}:{number}")
+
+
+def _row(row: Any, where: str) -> _Asked:
+    if not isinstance(row, dict) or "context" not in row:
+        raise DataError(
+            "a line without a context", where=where, expected="context, question and answers"
+        )
+    return _asked(row, str(row.get("title") or ""), where)
+
+
+def _asked(row: dict[str, Any], title: str, where: str) -> _Asked:
+    """Makes one record of SQuAD's, the hub's and AfriQA's fields."""
+    answers = row.get("answers", row.get("answer_pivot"))
+    answers = [] if answers is None else answers
+    try:
+        if isinstance(answers, dict):
+            texts, starts = list(answers["text"]), list(answers["answer_start"])
+        else:
+            texts = [answer["text"] for answer in answers]
+            starts = [answer["answer_start"] for answer in answers]
+        # AfriQA leaves the place out where it has no context.
+        starts = starts or [-1] * len(texts)
+        if len(texts) != len(starts):
+            raise KeyError("a text or a place")
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            "answers without text and answer_start", where=where, found=repr(answers)[:80]
+        ) from error
+    return _Asked(
+        question=row.get("question", row.get("question_lang")),
+        context=row["context"],
+        texts=texts,
+        starts=starts,
+        id=str(row.get("id", "")),
+        title=title,
+        impossible=row.get("is_impossible"),
+        rephrased="answer_pivot" in row,
+        where=where,
+    )
+
+
+def _hub_rows(name: str, root: str, language: str, split: str, where: str) -> list[_Asked]:
+    context, _, asked = language.partition(".")
+    config = {
+        "xquad": f"xquad.{language}",
+        "mlqa": f"mlqa.{context}.{asked or context}",
+        "tydiqa": "secondary_task",
+        "squad": "plain_text",
+        "squad2": "squad_v2",
+    }.get(name, language)
+    if (Path(root) / language).is_dir():
+        config = language
+    table = _load_hub(root, config, "dev" if name == "xquad" else split)
+    rows = [_row(row, f"{where}:{number}") for number, row in enumerate(table, start=1)]
+    if name == "squad2":
+        # The hub's copy says it by an empty list.
+        return [replace(one, impossible=not one.texts) for one in rows]
+    return _titled(rows, where) if name == "xquad" else rows
+
+
+def _titled(rows: Sequence[_Asked], where: str) -> list[_Asked]:
+    if all(one.title for one in rows):
+        return list(rows)
+    contexts = list(dict.fromkeys(one.context for one in rows))
+    if len(contexts) != len(XQUAD_TITLES):
+        raise DataError(
+            "articles cannot be told apart: there is no title",
+            where=where,
+            found=f"{len(contexts)} contexts",
+            expected=f"a column title, or the {len(XQUAD_TITLES)} of XQuAD",
+        )
+    titles = dict(zip(contexts, XQUAD_TITLES, strict=True))
+    return [replace(one, title=titles[one.context]) for one in rows]
+
+
+def _examples(
+    asked: Sequence[_Asked], notes: Notes, *, language: str, where: str, split: str
+) -> Examples:
+    found = [_question(one, notes, language=language) for one in asked]
+    questions = tuple(one for one in found if one is not None)
+    if not questions:
+        raise DataError(
+            "there is no question" + (f" in the {split} split" if split else " in this file"),
+            where=where,
+            found=f"{len(asked)} before those that cannot be used were left out",
+        )
+    return Examples(questions, (), notes, "reading")
+
+
+def _question(one: _Asked, notes: Notes, *, language: str) -> Question | None:
+    """Gives the question as an example; None where it is left out, with a note."""
+    reason = ""
+    if not isinstance(one.context, str) or not one.context.strip():
+        reason = "context-missing"
+    elif not isinstance(one.question, str) or not one.question.strip():
+        reason = "question-blank"
+    answers: list[Answer] = []
+    if not reason and not one.impossible:
+        found = [_answer(one, *pair) for pair in zip(one.texts, one.starts, strict=True)]
+        for mended in (mended for mended, _ in found if mended):
+            _note(notes, mended, one.where)
+        answers = list(dict.fromkeys(answer for _, answer in found if answer))
+        if not answers and not any(mended for mended, _ in found):
+            reason = "gold-missing"
+    if reason:
+        _note(notes, reason, one.where)
+    if reason or not (answers or one.impossible):
+        return None
+    return Question(
+        question=one.question,
+        context=one.context,
+        answers=tuple(answers),
+        language=language,
+        title=one.title,
+        id=one.id,
+        answerable=not one.impossible,
+        where=one.where,
+    )
+
+
+def _answer(one: _Asked, text: Any, start: Any) -> tuple[str, Answer | None]:
+    """Gives what had to be done, if anything, and the answer where it is in the context."""
+    if not isinstance(text, str) or not isinstance(start, int):
+        raise DataError(
+            "an answer needs a text and a whole number",
+            where=one.where,
+            found=f"{text!r} at {start!r}",
+        )
+    if not text.strip():
+        return "answer-blank", None
+    if start >= 0 and one.context.startswith(text, start):
+        return "", Answer(text, start)
+    # Authors who say that it is not there may mean a yes or no, which stands there by chance.
+    if start < 0 and text.strip().lower() in ("yes", "no"):
+        return "answer-not-in-context", None
+    anywhere = _occurrences(one.context, text)
+    for reason, places in (
+        ("answer-moved", [place for place in anywhere if _whole(one.context, place)]),
+        ("answer-respelt", _respelt(one.context, text)),
+        ("answer-moved", anywhere if start >= 0 else []),
+    ):
+        if places:
+            place = min(places, key=lambda place: abs(place.start - start))
+            return reason, Answer(one.context[place.start : place.stop], place.start)
+    if start < 0 or one.rephrased:
+        return "answer-not-in-context", None
+    raise DataError(
+        "an answer is not in its context",
+        where=one.where,
+        found=repr(one.context[start : start + len(text)]) + f" at {start}",
+        expected=repr(text),
+        do="correct the answer, or delete the question",
+    )
+
+
+def _occurrences(context: str, text: str) -> list[range]:
+    found, start = [], context.find(text)
+    while start >= 0:
+        found.append(range(start, start + len(text)))
+        start = context.find(text, start + 1)
+    return found
+
+
+def _whole(context: str, place: range) -> bool:
+    """Whether the place neither begins nor ends inside a word."""
+    before = context[max(place.start - 1, 0) : place.start + 1] if place.start else ""
+    after = context[place.stop - 1 : place.stop + 1]
+    return not any(len(pair) == 2 and _one_word(*pair) for pair in (before, after))
+
+
+def _one_word(left: str, right: str) -> bool:
+    if unicodedata.category(right)[0] == "M":
+        return True
+    spaced = not is_unspaced(left) and not is_unspaced(right)
+    inner = left.isalnum() or unicodedata.category(left)[0] == "M"
+    return spaced and inner and right.isalnum()
+
+
+def _respelt(context: str, text: str) -> list[range]:
+    """Gives where the context has the letters and digits of the text, in whole words.
+
+    Compared are letters, digits and marks in NFKC without case; HTML entities are read.
+    """
+    wanted = "".join(key for key, _ in _keys(text))
+    if not wanted:
+        return []
+    keys = list(_keys(context))
+    key = "".join(part for part, _ in keys)
+    begins: dict[int, int] = {}
+    stops: dict[int, int] = {}
+    length = 0
+    for part, place in keys:
+        begins.setdefault(length, place.start)
+        length += len(part)
+        stops[length] = place.stop
+    places = [
+        range(begins[found.start], stops[found.stop])
+        for found in _occurrences(key, wanted)
+        if found.start in begins and found.stop in stops
+    ]
+    return [place for place in places if _whole(context, place)]
+
+
+def _keys(text: str) -> Iterator[tuple[str, range]]:
+    """Gives what is compared of each character with its marks, where that is anything."""
+    start = 0
+    while start < len(text):
+        entity = _ENTITY.match(text, start)
+        stop = entity.end() if entity else start + 1
+        while stop < len(text) and unicodedata.category(text[stop])[0] == "M":
+            stop += 1
+        plain = unicodedata.normalize("NFKC", unescape(text[start:stop])).casefold()
+        key = "".join(c for c in plain if c.isalnum() or unicodedata.category(c)[0] == "M")
+        if key:
+            yield key, range(start, stop)
+        start = stop
+
+
+def _note(notes: Notes, reason: str, where: str) -> None:
+    old = notes.get(reason, Note(0))
+    samples = old.samples if len(old.samples) >= SAMPLES else (*old.samples, where)
+    notes[reason] = Note(old.count + 1, samples)
+
+
+def _record(
+    name: str, version: str, licence: str, citation: str, languages: str, splits: str, hub: str
+) -> Benchmark:
+    return Benchmark(
+        name=name,
+        tasks=("reading",),
+        version=version,
+        licence=licence,
+        citation=citation,
+        languages=tuple(languages.split()),
+        splits=tuple(splits.split()),
+        labels=(),
+        primary="f1",
+        load=load,
+        files=partial(files, benchmark=name),
+        hub=hub,
+    )
+
+
+# fmt: off
+BENCHMARKS: dict[str, Benchmark] = {
+    "squad": _record(
+        "squad", "1.1", "CC-BY-SA-4.0", "Rajpurkar et al. 2016, SQuAD (EMNLP)",
+        "", "train dev", "rajpurkar/squad",
+    ),
+    "squad2": _record(
+        "squad2", "2.0", "CC-BY-SA-4.0", "Rajpurkar et al. 2018, Know What You Don't Know (ACL)",
+        "en", "train dev", "rajpurkar/squad_v2",
+    ),
+    "xquad": _record(
+        "xquad", "1.1", "CC-BY-SA-4.0", "Artetxe et al. 2020, Cross-lingual Transferability (ACL)",
+        "ar de el en es hi ro ru th tr vi zh", "train dev test", "google/xquad",
+    ),
+    "mlqa": _record(
+        "mlqa", "1.0", "CC-BY-SA-3.0", "Lewis et al. 2020, MLQA (ACL)",
+        "ar de en es hi vi zh", "dev test", "facebook/mlqa",
+    ),
+    "tydiqa": _record(
+        "tydiqa", "1.1", "Apache-2.0", "Clark et al. 2020, TyDi QA (TACL 8)",
+        "arabic bengali english finnish indonesian korean russian swahili telugu", "train dev",
+        "google-research-datasets/tydiqa",
+    ),
+    "afriqa": _record(
+        "afriqa", "1.0", "CC-BY-SA-4.0", "Ogundepo et al. 2023, AfriQA (Findings of EMNLP)",
+        "bem fon hau ibo kin swa twi wol yor zul", "train dev test",
+        "masakhane/afriqa-gold-passages",
+    ),
+}
+# fmt: on
+"""The records of this family; `squad` is also any folder of the reader's layout."""

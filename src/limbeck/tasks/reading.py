@@ -1,0 +1,524 @@
+"""Extractive question answering: the answer to a question is a piece of a given text.
+
+A question and its context go in as a pair; a context too long for the model is read through
+overlapping windows, each with the question before it. Scores of starts and ends over pieces come
+out; one span of the context as published, or none, is the answer. Position 0 of every window
+stands for "no answer".
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from limbeck.anatomy import unlimited
+from limbeck.errors import DataError, ModelError
+from limbeck.tasks.windows import IGNORED, Window, cut
+
+MAX_ANSWER = 30
+"""The longest answer, in pieces, that `decode` gives unless told otherwise (as in SQuAD)."""
+
+# Vowels and finals of conjoining Hangul, which join what stands before them as marks do.
+_HANGUL = range(0x1160, 0x1200)
+_PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
+_NOTHING = float(np.finfo(np.float32).min)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A gold answer: its text, and the character of the context as published where it starts.
+
+    Raises:
+        DataError: the text is blank or the start is negative.
+    """
+
+    text: str
+    start: int
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() or self.start < 0:
+            raise DataError(
+                "an answer must have a text and a place",
+                found=f"{self.text!r} at {self.start}",
+                expected="for a question without an answer: answerable=False",
+            )
+
+    @property
+    def stop(self) -> int:
+        """The character of the context after the last one."""
+        return self.start + len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a text.
+
+    Args:
+        question: As published.
+        context: The text that holds the answer, as published.
+        answers: What counts as right; `encode` marks the first. Empty where the question is
+            unlabelled or has no answer.
+        language: Of the context, ISO 639; answers are compared as is usual in it.
+        title: Of the article.
+        id: As published.
+        answerable: False where the context is known not to hold the answer.
+        where: `file:id`, for messages.
+
+    Raises:
+        DataError: question or context is blank, an answer is not in the context where it says,
+            or a question without an answer has one.
+    """
+
+    question: str
+    context: str
+    answers: tuple[Answer, ...] = ()
+    language: str = ""
+    title: str = ""
+    id: str = ""
+    answerable: bool = True
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.question.strip() or not self.context.strip():
+            part = "context" if self.question.strip() else "question"
+            raise DataError(f"the {part} is blank", where=self.where)
+        if self.answers and not self.answerable:
+            raise DataError(
+                "a question cannot have an answer and have none",
+                where=self.where,
+                found=repr(self.answers[0].text),
+            )
+        for answer in self.answers:
+            found = self.context[answer.start : answer.stop]
+            if found != answer.text:
+                raise DataError(
+                    "an answer is not where it should be in the context",
+                    where=self.where,
+                    found=f"{found!r} at {answer.start}",
+                    expected=repr(answer.text),
+                )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the right answer is known, be it that there is none."""
+        return bool(self.answers) or not self.answerable
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An answer: `context[start:stop]`, or "" for "there is none".
+
+    Args:
+        text: Exactly as in the context.
+        start: First character.
+        stop: Character after the last.
+        score: Of the best span less `no_answer`.
+        no_answer: Score of "no answer": the smallest over the windows.
+    """
+
+    text: str
+    start: int
+    stop: int
+    score: float
+    no_answer: float
+
+
+def encode(
+    questions: Sequence[Question],
+    tokenizer: Tokenizer,
+    labels: Sequence[str] | None,
+    *,
+    max_pieces: int = 256,
+    stride: int = 64,
+) -> list[Window]:
+    """Gives the windows of all questions, in order: the question first, the context after.
+
+    Marks: `begin` and `stop` [T], the characters of the context as published that a context piece
+    covers, without the spaces at its ends (ignored at all other pieces, and at pieces of spaces);
+    `start` and `end` [1], the first and the last piece of the gold answer, or 0 where this window
+    does not hold it whole. A gold answer that begins or ends inside a piece is marked by the
+    smallest run of pieces that covers it.
+
+    Both texts are read in NFC. A question that needs more than half of a window is cut there. A
+    combining mark that the tokenizer drops belongs to the piece before it.
+
+    Args:
+        questions: With answers, or without for prediction.
+        tokenizer: Its truncation and padding are ignored; its post-processor joins the pair.
+        labels: None leaves `start` and `end` ignored; what else is there does not matter.
+        max_pieces: Length of the longest window, special pieces included.
+        stride: How many pieces of the context neighbouring windows share.
+
+    Raises:
+        RecipeError: half a window leaves no room beside special pieces and overlap.
+        ModelError: the tokenizer does not put something before a pair, and the question before
+            the context.
+    """
+    tokenizer = unlimited(tokenizer)
+    frame = _frame(tokenizer)
+    room = max_pieces - frame.size
+    cut(0, room=room - room // 2, stride=stride)
+    asked = _question_pieces((one.question for one in questions), tokenizer)
+    contexts = _context_pieces((one.context for one in questions), tokenizer)
+    windows = []
+    for example, question in enumerate(questions):
+        head = asked[question.question][: room // 2]
+        context = contexts[question.context]
+        gold = _gold_run(question, context) if labels is not None else None
+        known = labels is not None and question.labelled
+        for run in cut(len(context.ids), room=room - len(head), stride=stride):
+            windows.append(_window(example, frame, head, context, run, gold=gold, known=known))
+    return windows
+
+
+def decode(
+    questions: Sequence[Question],
+    windows: Sequence[Window],
+    outputs: Sequence[np.ndarray],
+    labels: Sequence[str] = (),
+    *,
+    max_answer: int = MAX_ANSWER,
+    threshold: float | None = None,
+) -> list[Span]:
+    """Gives the best span of every question over all its windows.
+
+    Args:
+        questions: What was encoded.
+        windows: What `encode` gave for them.
+        outputs: Scores of starts and ends: one float array [T, 2] per window, in order.
+        labels: Not used.
+        max_answer: The longest answer, in pieces.
+        threshold: An answer whose score is less than minus this becomes ""; None answers always,
+            as SQuAD v1.1 asks. `answer_scores.choose_threshold` finds one.
+
+    Returns:
+        One span per question. A context in which the tokenizer finds nothing gets "".
+
+    Raises:
+        ModelError: the outputs do not fit the windows, or are not finite.
+    """
+    best = n_best(questions, windows, outputs, count=1, max_answer=max_answer)
+    refuse = np.inf if threshold is None else threshold
+    return [
+        replace(span, text="", start=0, stop=0) if -span.score > refuse else span
+        for (span, *_) in best
+    ]
+
+
+def n_best(
+    questions: Sequence[Question],
+    windows: Sequence[Window],
+    outputs: Sequence[np.ndarray],
+    *,
+    count: int,
+    max_answer: int = MAX_ANSWER,
+) -> list[tuple[Span, ...]]:
+    """Gives the best spans of every question, best first: at least one, at most `count`.
+
+    A span that several windows show counts once, with its best score. Equal scores keep the order
+    of the text.
+
+    Raises:
+        ModelError: the outputs do not fit the windows, or are not finite.
+    """
+    if len(windows) != len(outputs):
+        raise ModelError(
+            "there must be one array of scores per window",
+            found=f"{len(outputs)} for {len(windows)} windows",
+        )
+    found: list[dict[tuple[int, int], float]] = [{} for _ in questions]
+    refusals: list[float | None] = [None] * len(questions)
+    for window, scores in zip(windows, outputs, strict=True):
+        example = window.example
+        _check(scores, window, where=questions[example].where)
+        refusal, old = float(scores[0, 0]) + float(scores[0, 1]), refusals[example]
+        refusals[example] = refusal if old is None else min(refusal, old)
+        for place, score in _candidates(window, scores, count=count, longest=max_answer):
+            found[example][place] = max(score, found[example].get(place, -np.inf))
+    return [
+        _spans(question, places, refusal, count=count)
+        for question, places, refusal in zip(questions, found, refusals, strict=True)
+    ]
+
+
+def count_units(questions: Sequence[Question]) -> int:
+    """Gives the number of questions."""
+    return len(questions)
+
+
+def from_text(text: str, where: str) -> Question | None:
+    """Gives None: running text asks nothing."""
+    return None
+
+
+def relabelled(question: Question, prediction: Span) -> Question:
+    """Gives the question with the prediction for gold; "" makes it one without an answer."""
+    if not prediction.text:
+        return replace(question, answers=(), answerable=False)
+    answer = Answer(prediction.text, prediction.start)
+    return replace(question, answers=(answer,), answerable=True)
+
+
+def describe(question: Question) -> dict[str, Any]:
+    """Gives what a file of predictions tells of a question, ready for JSON."""
+    return {
+        "where": question.where,
+        "id": question.id,
+        "title": question.title,
+        "language": question.language,
+        "question": question.question,
+        "context": question.context,
+        "gold": [answer.text for answer in question.answers],
+        "answerable": question.answerable,
+    }
+
+
+def identify(question: Question) -> tuple[str]:
+    """Gives what must not be divided: the article, or the context where it has no title."""
+    return (question.title or question.context,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The special pieces of a pair with their types, and the types of the two texts."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    types: tuple[list[int], list[int], list[int]]
+    question_type: int
+    context_type: int
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Context:
+    """The pieces of a context, and the characters that each covers, all int64 [T]."""
+
+    ids: np.ndarray
+    begin: np.ndarray
+    stop: np.ndarray
+
+
+def _frame(tokenizer: Tokenizer) -> _Frame:
+    for probe in _PROBES:
+        encoding = tokenizer.encode(probe, probe)
+        sides, ids, types = encoding.sequence_ids, encoding.ids, encoding.type_ids
+        if 0 in sides and 1 in sides:
+            break
+    else:
+        raise ModelError(
+            "the tokenizer finds no piece in any Latin letter or digit",
+            found=f"a vocabulary of {tokenizer.get_vocab_size()} pieces",
+        )
+    a, c = sides.index(0), sides.index(1)
+    b, d = len(sides) - sides[::-1].index(0), len(sides) - sides[::-1].index(1)
+    if a == 0 or b > c:
+        raise ModelError(
+            "the tokenizer does not make a pair of question and context",
+            found=" ".join(encoding.tokens),
+            expected="a special piece, the question, the context",
+            do="give the tokenizer a post-processor for pairs",
+        )
+    return _Frame(
+        before=ids[:a],
+        between=ids[b:c],
+        after=ids[d:],
+        types=(types[:a], types[b:c], types[d:]),
+        question_type=types[a],
+        context_type=types[c],
+    )
+
+
+def _question_pieces(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, list[int]]:
+    distinct = list(dict.fromkeys(texts))
+    plain = [unicodedata.normalize("NFC", text) for text in distinct]
+    encodings = tokenizer.encode_batch_fast(plain, add_special_tokens=False)
+    return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
+
+
+def _context_pieces(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, _Context]:
+    distinct = list(dict.fromkeys(texts))
+    mapped = [nfc_with_places(text) for text in distinct]
+    encodings = tokenizer.encode_batch([one.text for one in mapped], add_special_tokens=False)
+    contexts = {}
+    for text, one, encoding in zip(distinct, mapped, encodings, strict=True):
+        begin, stop = _trimmed(one.text, encoding.offsets)
+        kept = begin < stop
+        begin[kept], stop[kept] = one.begin[begin[kept]], one.stop[stop[kept] - 1]
+        begin[~kept] = stop[~kept] = IGNORED
+        contexts[text] = _Context(np.array(encoding.ids, dtype=np.int64), begin, stop)
+    return contexts
+
+
+def _trimmed(text: str, offsets: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Gives offsets without spaces at the ends, and with marks that no piece covers, [T] each."""
+    places = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    following = len(text)
+    for i in range(len(places) - 1, -1, -1):
+        begin, stop = places[i].tolist()
+        while stop < following and unicodedata.category(text[stop])[0] == "M":
+            stop += 1
+        following = min(following, begin)
+        while begin < stop and text[begin].isspace():
+            begin += 1
+        while begin < stop and text[stop - 1].isspace():
+            stop -= 1
+        places[i] = begin, stop
+    return places[:, 0].copy(), places[:, 1].copy()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapped:
+    """A text in NFC, and the characters of the original that each of its characters stands for."""
+
+    text: str
+    begin: np.ndarray
+    stop: np.ndarray
+
+
+def nfc_with_places(text: str) -> Mapped:
+    """Gives the text in NFC and where its characters come from, int64 [characters] each.
+
+    A base character and its marks that NFC changes count as one: each character of the result
+    stands for all of them. NFC may also lengthen a text (Devanagari letters with a nukta).
+    """
+    if unicodedata.is_normalized("NFC", text):
+        places = np.arange(len(text), dtype=np.int64)
+        return Mapped(text, places, places + 1)
+    parts: list[str] = []
+    begins: list[int] = []
+    stops: list[int] = []
+    edges = [i for i, c in enumerate(text) if i == 0 or not _joins(c)]
+    for start, stop in zip(edges, [*edges[1:], len(text)], strict=True):
+        before = text[start:stop]
+        after = unicodedata.normalize("NFC", before)
+        same = before == after
+        parts.append(after)
+        begins += range(start, stop) if same else [start] * len(after)
+        stops += range(start + 1, stop + 1) if same else [stop] * len(after)
+    return Mapped("".join(parts), np.array(begins), np.array(stops))
+
+
+def _joins(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M" or ord(character) in _HANGUL
+
+
+def _gold_run(question: Question, context: _Context) -> range | None:
+    """Gives the pieces that the first answer touches; None where there is none."""
+    if not question.answers:
+        return None
+    answer = question.answers[0]
+    touched = np.flatnonzero((context.stop > answer.start) & (context.begin < answer.stop))
+    touched = touched[context.begin[touched] >= 0]
+    return range(touched[0], touched[-1] + 1) if len(touched) else None
+
+
+def _window(
+    example: int,
+    frame: _Frame,
+    head: list[int],
+    context: _Context,
+    run: range,
+    *,
+    gold: range | None,
+    known: bool,
+) -> Window:
+    first = len(frame.before) + len(head) + len(frame.between)
+    inner = context.ids[run.start : run.stop].tolist()
+    pieces = [*frame.before, *head, *frame.between, *inner, *frame.after]
+    types = [
+        *frame.types[0],
+        *[frame.question_type] * len(head),
+        *frame.types[1],
+        *[frame.context_type] * len(inner),
+        *frame.types[2],
+    ]
+    begin, stop = (np.full(len(pieces), IGNORED, dtype=np.int64) for _ in range(2))
+    begin[first : first + len(inner)] = context.begin[run.start : run.stop]
+    stop[first : first + len(inner)] = context.stop[run.start : run.stop]
+    ends = [0, 0] if known else [IGNORED, IGNORED]
+    if gold and run.start <= gold.start and gold.stop <= run.stop:
+        ends = [first + gold.start - run.start, first + gold.stop - 1 - run.start]
+    return Window(
+        example=example,
+        pieces=np.array(pieces, dtype=np.int64),
+        marks={
+            "begin": begin,
+            "stop": stop,
+            "start": np.array(ends[:1], dtype=np.int64),
+            "end": np.array(ends[1:], dtype=np.int64),
+        },
+        types=np.array(types, dtype=np.int64) if any(types) else None,
+    )
+
+
+def _check(scores: np.ndarray, window: Window, *, where: str) -> None:
+    if scores.shape != (len(window.pieces), 2):
+        raise ModelError(
+            "the scores of a window have the wrong shape",
+            where=where,
+            found=str(tuple(scores.shape)),
+            expected=str((len(window.pieces), 2)),
+        )
+    read = window.marks["begin"] >= 0
+    if not np.isfinite(scores[read]).all() or not np.isfinite(scores[0]).all():
+        raise ModelError("the model answered with a number that is not finite", where=where)
+
+
+def _candidates(
+    window: Window, scores: np.ndarray, *, count: int, longest: int
+) -> Iterable[tuple[tuple[int, int], float]]:
+    """Gives the best `count` spans of a window, characters and score: [T, longest] sums at once."""
+    begin, stop = window.marks["begin"], window.marks["stop"]
+    places = np.flatnonzero(begin >= 0)
+    if not len(places):
+        return []
+    low, high = places[0], places[-1] + 1
+    readable = begin[low:high] >= 0
+    starts, ends = (
+        np.where(readable, scores[low:high, side].astype(np.float64), -np.inf) for side in (0, 1)
+    )
+    padded = np.concatenate([ends, np.full(longest - 1, -np.inf)])
+    sums = starts[:, None] + np.lib.stride_tricks.sliding_window_view(padded, longest)
+    flat = sums.ravel()
+    # Several pieces may cover the same characters (the bytes of a letter), so more than asked for
+    # are looked at before equal spans are joined.
+    wanted = min(len(flat), 16 * count if count > 1 else 1)
+    if wanted == 1:
+        chosen = np.array([flat.argmax()])
+    else:
+        chosen = np.sort(np.argpartition(-flat, wanted - 1)[:wanted])
+        chosen = chosen[np.argsort(-flat[chosen], kind="stable")]
+    chosen = chosen[np.isfinite(flat[chosen])]
+    first = low + chosen // longest
+    last = first + chosen % longest
+    characters = zip(begin[first].tolist(), stop[last].tolist(), strict=True)
+    return list(zip(characters, flat[chosen].tolist(), strict=True))
+
+
+def _spans(
+    question: Question,
+    places: dict[tuple[int, int], float],
+    refusal: float | None,
+    *,
+    count: int,
+) -> tuple[Span, ...]:
+    if refusal is None:
+        raise ModelError(
+            "a question got no answer: these are not the windows of these questions",
+            where=question.where,
+        )
+    if not places:
+        return (Span("", 0, 0, _NOTHING, refusal),)
+    ranked = sorted(places.items(), key=lambda pair: (-pair[1], pair[0]))[:count]
+    return tuple(
+        Span(question.context[start:stop], start, stop, score - refusal, refusal)
+        for (start, stop), score in ranked
+    )
