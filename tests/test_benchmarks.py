@@ -32,17 +32,26 @@ def words(found):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_benchmark_keeps_its_contract(name, tmp_path):
+def test_every_benchmark_tells_what_it_is(name):
     record = BENCHMARKS[name]
     assert record.name == name
-    assert record.licence and record.citation and record.splits == ("train", "dev", "test")
-    assert set(record.tasks) <= set(TASKS)
+    assert record.licence and record.citation and record.tasks
+    assert set(record.tasks) <= set(TASKS) and set(record.splits) <= {"train", "dev", "test"}
+    for task in record.tasks:
+        assert not record.primary or record.primary == TASKS[task].primary
+    other = next(task for task in TASKS if task not in record.tasks)
+    with pytest.raises(RecipeError, match=f"{name} has no labels for this task; found '{other}'"):
+        load(record, root="x", language="yor", split="test", task=other)
+
+
+@pytest.mark.parametrize("name", ["masakhaner", "masakhapos", "uner", "conll"])
+def test_every_benchmark_of_tags_keeps_its_contract(name, tmp_path):
+    record = BENCHMARKS[name]
     for task in record.tasks:
         write(tmp_path / task, NER if task == "ner" else POS)
         found = load(BENCHMARKS[name], root=tmp_path / task, language="yor", split="test")
         assert isinstance(found, Examples)
         assert found.task == task
-        assert not record.primary or record.primary == TASKS[task].primary
         labels = {label for one in found.examples for label in one.labels}
         assert labels <= set(found.labels)
         assert len(set(found.labels)) == len(found.labels)
@@ -138,7 +147,17 @@ def test_each_kind_of_dirt_is_mended_by_a_named_counted_rule(reason, tmp_path):
 
 def test_every_rule_has_a_test():
     elsewhere = {"empty-sentence", "erratum", "outside-labels"}
-    assert set(rows.RULES) == set(DIRT) | elsewhere
+    trees = {"empty-node", "root-relation", "relation-without-subtype", "relation-unknown"}
+    texts = {
+        "blank-line",
+        "quote-kept",
+        "other-language",
+        "empty-text",
+        "untranslated",
+        "no-gold-label",
+        "label-respelt",
+    }
+    assert set(rows.RULES) == set(DIRT) | elsewhere | trees | texts
 
 
 def test_an_empty_word_in_a_numbered_file_is_left_out_and_counted(tmp_path):
@@ -309,7 +328,7 @@ def test_a_division_that_leaves_a_side_empty_is_refused(tmp_path):
     whole = many(tmp_path, 30).examples
     with pytest.raises(RecipeError, match="between 0 and 1"):
         divide(whole, task="pos", fraction=1.0)
-    with pytest.raises(DataError, match="too few sentences to divide"):
+    with pytest.raises(DataError, match="too few examples to divide"):
         divide(whole, task="pos", fraction=1e-9)
 
 
@@ -401,7 +420,7 @@ def test_files_are_those_that_are_read(tmp_path):
     for name in ("train.txt", "en_ewt-ud-dev.iob2", "test.conll", "README.md", "dev.txt.bak"):
         write(tmp_path, POS, name=name)
     for split, name in (("train", "train.txt"), ("dev", "en_ewt-ud-dev.iob2")):
-        (path,) = benchmarks.files(tmp_path, "yor", split)
+        (path,) = conll.files(tmp_path, "yor", split)
         assert path.name == name
         assert conll.read(tmp_path, "yor", split).source == str(path)
 
@@ -409,10 +428,10 @@ def test_files_are_those_that_are_read(tmp_path):
 def test_files_of_a_hub_layout_are_all_tables_and_of_a_hub_id_none(tmp_path):
     for language, name in (("yor", "train-0.parquet"), ("yor", "x.jsonl"), ("hau", "x.parquet")):
         write(tmp_path, "", language=language, name=name)
-    names = [path.name for path in benchmarks.files(tmp_path, "yor", "dev")]
+    names = [path.name for path in conll.files(tmp_path, "yor", "dev")]
     assert names == ["train-0.parquet", "x.jsonl"]
-    assert len(benchmarks.files(tmp_path, "swa", "dev")) == 3
-    assert benchmarks.files("some/dataset", "yor", "dev") == []
+    assert len(conll.files(tmp_path, "swa", "dev")) == 3
+    assert conll.files("some/dataset", "yor", "dev") == []
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def test_afriqa_answers_in_other_words_are_left_out_and_counted(tmp_path):
         row(["Lagos"], [16]),
         row(["yes"], [-1], context="Is it? yes"),
         row(["Accra"], [-1]),
+        row(["no"], [1], context="known"),
         row(["Kano"], [-1]),
         row(["the city of Lagos"], [16]),
         row(["Lagos"], [], context=None),
@@ -122,13 +123,13 @@ def test_afriqa_answers_in_other_words_are_left_out_and_counted(tmp_path):
     found = get("afriqa", tmp_path, "hau", "test")
     assert [one.answers[0].text for one in found.examples] == ["Lagos", "Kano"]
     assert counts(found) == {
-        "answer-not-in-context": 3,
+        "answer-not-in-context": 4,
         "answer-moved": 1,
         "context-missing": 1,
         "gold-missing": 1,
         "question-blank": 1,
     }
-    assert found.notes["context-missing"].samples == (f"{path}:6",)
+    assert found.notes["context-missing"].samples == (f"{path}:7",)
     assert set(found.notes) <= set(squad.RULES)
 
 

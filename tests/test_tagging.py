@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from limbeck.errors import DataError, ModelError, RecipeError
-from limbeck.tasks import TASKS, find_task, tagging
+from limbeck.tasks import find_task, tagging
 from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tasks.windows import IGNORED, Window, cut, special_pieces
 
@@ -215,32 +215,6 @@ def test_logits_that_do_not_fit_are_refused():
     none = Window(0, windows[0].pieces, {**windows[0].marks, "words": np.full(4, IGNORED)})
     with pytest.raises(ModelError, match="got no answer"):
         tagging.decode(one, [none], [np.zeros((4, 5))], TAGS)
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_every_task_keeps_its_contract(name):
-    task = TASKS[name]
-    labels = task.expand_labels(("PER", "LOC"))
-    assert task.name == name
-    examples = [
-        TaggedSentence(("ab", "c", "de"), (labels[0], labels[1], labels[-1])),
-        TaggedSentence(("f",), (labels[1],)),
-    ]
-    task.check(examples)
-    windows = task.encode(examples, wordpiece(), labels, max_pieces=8, stride=2)
-    predictions = task.decode(examples, windows, one_hot(windows, len(labels)), labels)
-    assert predictions == [example.labels for example in examples]
-    statistics = task.statistics(examples, predictions)
-    assert statistics.shape[0] == len(examples)
-    values = task.metrics(statistics.sum(axis=0))
-    assert float(values[task.primary]) == 1.0
-    stacked = task.metrics(np.stack([statistics.sum(axis=0), 0 * statistics.sum(axis=0)]))
-    assert {k: v.tolist() for k, v in stacked.items()} == {
-        k: [float(v), 0.0] for k, v in values.items()
-    }
-    assert task.agreement(predictions, predictions) == 1.0
-    assert task.count_units(examples) == 4
-    assert all(one.f1 == 1.0 for one in task.per_label(examples, predictions))
 
 
 def test_an_unknown_task_is_answered_with_the_nearest():

@@ -1,7 +1,6 @@
 """The best tree is the best of all trees, and what is written is CoNLL-U to its validator."""
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from limbeck.errors import DataError, ModelError
+from limbeck.errors import DataError
 from limbeck.tasks.parsing import ParsedSentence
 from limbeck.tasks.trees import fault, maximum_tree, to_conllu
 
@@ -65,12 +64,6 @@ def test_a_long_sentence_gives_back_the_tree_its_scores_are_made_of():
 def test_sentences_of_no_word_and_of_one_are_trees():
     assert maximum_tree(np.zeros((0, 1))).tolist() == []
     assert maximum_tree(np.zeros((1, 2))).tolist() == [0]
-
-
-def test_without_the_library_the_line_to_type_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ufal.chu_liu_edmonds", None)
-    with pytest.raises(ModelError, match=r"pip install ufal\.chu-liu-edmonds"):
-        maximum_tree(np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(

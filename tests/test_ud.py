@@ -5,27 +5,11 @@ import pytest
 from datasets import Dataset
 
 from limbeck.benchmarks import rows, ud
-from limbeck.benchmarks.record import Benchmark
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks import tree_scores
 from limbeck.tasks.parsing import ParsedSentence
 from limbeck.tasks.trees import to_conllu
 from limbeck.world import make_world
-
-BENCHMARK = Benchmark(
-    name=ud.NAME,
-    tasks=("parsing",),
-    version=ud.VERSION,
-    licence=ud.LICENCE,
-    citation=ud.CITATION,
-    languages=ud.LANGUAGES,
-    splits=ud.SPLITS,
-    labels=ud.LABELS,
-    primary=ud.PRIMARY,
-    load=ud.load,
-    files=ud.files,
-    hub=ud.HUB,
-)
 
 
 def line(index, word, head="_", relation="_"):
@@ -44,7 +28,7 @@ def write(root, text, *, language="fra", name="test.conllu"):
 
 
 def load(root, *, language="fra", split="test", **more):
-    return ud.load(BENCHMARK, root=root, language=language, split=split, **more)
+    return ud.load(ud.BENCHMARK, root=root, language=language, split=split, **more)
 
 
 def test_a_file_is_read_as_published(tmp_path):
@@ -117,7 +101,7 @@ def test_what_can_be_mended_is_counted(reason, tmp_path):
     assert found.examples[0].words[2] == "x"
     assert found.notes[reason].samples
     assert set(found.notes) == {reason, "comment"}
-    assert reason in {**rows.RULES, **ud.RULES}
+    assert reason in rows.RULES
 
 
 @pytest.mark.parametrize(
@@ -175,7 +159,7 @@ def test_other_splits_keep_their_relations_and_count_the_unknown(tmp_path):
         assert found.labels == ("root", "det")
         assert found.notes["relation-unknown case"].samples == (f"{path}:3",)
         assert found.notes["relation-unknown det:poss"].count == 1
-    assert {name.split(" ")[0] for name in found.notes} <= {*rows.RULES, *ud.RULES}
+    assert {name.split(" ")[0] for name in found.notes} <= set(rows.RULES)
 
 
 def test_a_file_for_another_task_or_without_arcs_is_refused(tmp_path):
@@ -211,7 +195,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 def test_the_trees_of_a_made_world_are_read(tmp_path):
     make_world(tmp_path, size="tiny", only=("ud",), languages=("qaa",))
-    for split in ud.SPLITS:
+    for split in ud.BENCHMARK.splits:
         found = load(tmp_path / "ud", language="qaa", split=split)
         tree_scores.check(found.examples)
         assert "root" in found.labels
@@ -278,5 +262,5 @@ def test_a_hub_id_is_loaded_by_its_configuration(monkeypatch):
         return Dataset.from_dict(COLUMNS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert len(load(ud.HUB, language="fr_gsd").examples) == 2
-    assert asked == [(ud.HUB, "fr_gsd", "test", None)]
+    assert len(load(ud.BENCHMARK.hub, language="fr_gsd").examples) == 2
+    assert asked == [(ud.BENCHMARK.hub, "fr_gsd", "test", None)]

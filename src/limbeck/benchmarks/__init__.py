@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.benchmarks import conll, masakhane, tagged, uner
+from limbeck.benchmarks import conll, masakhane, squad, tagged, texts, ud, uner
 from limbeck.benchmarks.divide import divide
 from limbeck.benchmarks.record import Benchmark, Examples
 from limbeck.benchmarks.rows import hint
@@ -72,8 +72,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         errata=uner.ERRATA,
     ),
     "conll": tagged.OWN,
+    "ud": ud.BENCHMARK,
+    **texts.TEXT_BENCHMARKS,
+    **squad.BENCHMARKS,
 }
-"""Every benchmark by its name; `conll` is any folder of the reader's layout."""
+"""Every benchmark by its name; `conll`, `texts`, `pairs`, `ud` and `squad` are folders of one's own."""
 
 
 def find_benchmark(name: str) -> Benchmark:
@@ -133,7 +136,12 @@ def load(
     )
 
 
-_FILES: dict[str, Any] = {"tagging": tagged.load_file}
+_FILES: dict[str, Any] = {
+    "tagging": tagged.load_file,
+    "text": texts.load_file,
+    "tree": ud.load_file,
+    "span": squad.load_file,
+}
 """Head of a task to what reads one file of it."""
 
 

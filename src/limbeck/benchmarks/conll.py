@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.rows import SPLIT_NAMES, Notes, Reading, add_note, note_words, row_of
-from limbeck.benchmarks.tables import read_table
+from limbeck.benchmarks.tables import HUB_ID, read_table
 from limbeck.errors import DataError
 
 SUFFIXES = (".txt", ".conll", ".iob2", ".tsv")
 
 _DOCUMENT_START = "-DOCSTART-"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def read(root: str | Path, language: str, split: str) -> Reading:
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        if not _HUB_ID.fullmatch(str(root)):
+        if not HUB_ID.fullmatch(str(root)):
             raise DataError("no such folder", where=str(root), do="check the benchmark's root")
         return read_table(str(root), language, split)
     paths = _candidates(folder / language, split)
@@ -98,7 +98,7 @@ def read_file(path: Path) -> Reading:
     """
     notes: Notes = {}
     source = str(path)
-    lines = _lines(path, notes)
+    lines = lines_of(path, notes)
     layout = _layout(lines, source)
     rows, current = [], []
     for number, line in enumerate(lines, start=1):
@@ -145,38 +145,6 @@ def _inventory(folder: Path) -> str:
         if splits:
             found.append(f"{inner.name} ({', '.join(splits)})")
     return "; ".join(found).replace(";", ",") or "no folder with a train, dev or test file"
-
-
-def _lines(path: Path, notes: Notes) -> list[str]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            "the file cannot be read", where=str(path), found=error.strerror or str(error)
-        ) from error
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        bad_line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            "the file is not UTF-8",
-            where=f"{path}:{bad_line}",
-            found=f"byte 0x{data[error.start]:02x} at offset {error.start}",
-            do="convert it to UTF-8",
-        ) from error
-    if text.startswith("\ufeff"):
-        add_note(notes, "byte-order-mark", str(path), 1)
-        text = text[1:]
-    if "\r" not in text:
-        return text.split("\n")
-    if "\n" not in text:
-        text = text.replace("\r", "\r\n")
-    lines = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if "\r" in line:
-            add_note(notes, "carriage-return", str(path), number)
-        lines.append(line.rstrip("\r").replace("\r", " "))
-    return lines
 
 
 def _layout(lines: Sequence[str], source: str) -> Layout:

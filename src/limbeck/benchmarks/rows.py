@@ -24,12 +24,23 @@ RULES = {
     "invisible-character": "a word with a zero-width or control character in it: kept",
     "not-nfc": "a word that is not in Unicode NFC: kept; `encode` reads it in NFC",
     "empty-sentence": "a row of a hub dataset without words: left out",
+    "empty-node": "a word that is in the enhanced graph only (1.1): left out of the tree",
+    "root-relation": "the relation root at another word, or another relation at the root: kept",
+    "relation-without-subtype": "a relation outside the labels asked for: its universal part",
+    "relation-unknown": "a relation outside the labels, not to be trained on: kept",
+    "blank-line": "a line without anything in it: left out",
+    "quote-kept": "a field that starts with a quote where quotes mean nothing: kept as it is",
+    "other-language": "a row of another language, in a file of several: left out",
+    "empty-text": "an empty text, in published sets that have some: the row is left out",
+    "untranslated": "NS instead of a sentence (PAWS-X): the row is left out",
+    "no-gold-label": "no label in a published set of pairs, but - or -1: the row is left out",
+    "label-respelt": "a label in the benchmark's own spelling or number: read as limbeck's",
     "erratum": "a published tag that its authors read as another: so do we",
     "outside-labels": "a word of an entity type that was not asked for: becomes O",
     "inside-without-begin": "an I- tag that continues nothing: kept, in no span of strict IOB2",
     "label-unseen": "a label of the set that no word has: named instead of a place",
 }
-"""Every reason that is counted, and what happens; the last four when labels are assigned."""
+"""Every reason that is counted, and what happens; what names a label does so after a space."""
 
 
 @dataclass(frozen=True, slots=True)

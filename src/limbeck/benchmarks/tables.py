@@ -1,5 +1,6 @@
 """Reads datasets of the hub, or folders laid out like one, that have word and tag columns."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from limbeck.benchmarks.rows import SPLIT_NAMES, Notes, Reading, add_note, note_words, row_of
 from limbeck.errors import DataError
 
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+"""What may be the id of a hub dataset: a name, or an owner and a name."""
 WORD_COLUMNS = ("tokens", "words")
 TAG_COLUMNS = ("ner_tags", "upos", "pos_tags", "tags", "labels")
 """Columns that may hold words and tags; the first that is there is read."""
@@ -23,10 +26,10 @@ def read_table(root: str, language: str, split: str) -> Reading:
     Raises:
         DataError: the dataset does not load, or has no column of words or of tags.
     """
-    table = _load_hub(root, language, split)
+    table = load_hub(root, language, split)
     source = f"{root}/{language}/{split}"
-    word_column = _column(table.column_names, WORD_COLUMNS, source)
-    tag_column = _column(table.column_names, TAG_COLUMNS, source)
+    word_column = column_of(table.column_names, WORD_COLUMNS, source)
+    tag_column = column_of(table.column_names, TAG_COLUMNS, source)
     feature = table.features[tag_column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     notes: Notes = {}
@@ -55,7 +58,12 @@ def read_table(root: str, language: str, split: str) -> Reading:
     return Reading(source, tuple(rows), notes)
 
 
-def _column(present: Sequence[str], wanted: Sequence[str], source: str) -> str:
+def column_of(present: Sequence[str], wanted: Sequence[str], source: str) -> str:
+    """Gives the first of the wanted columns that is there.
+
+    Raises:
+        DataError: none is.
+    """
     for name in wanted:
         if name in present:
             return name
@@ -67,7 +75,17 @@ def _column(present: Sequence[str], wanted: Sequence[str], source: str) -> str:
     )
 
 
-def _load_hub(root: str, language: str, split: str) -> Any:
+def load_hub(root: str, language: str, split: str) -> Any:
+    """Gives a split of a hub dataset, or of a folder laid out as one, as a `datasets.Dataset`.
+
+    Args:
+        root: Hub id or folder.
+        language: The configuration.
+        split: "train", "dev" or "test".
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
     try:
         import datasets
     except ImportError as error:

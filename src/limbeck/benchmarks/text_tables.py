@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.rows import SPLIT_NAMES, Notes, add_note
 from limbeck.errors import DataError
 
@@ -21,17 +22,6 @@ FIRST = ("premise", "sentence1", "sentence_A")
 SECOND = ("hypothesis", "hypo", "sentence2", "sentence_B")
 LABEL = ("label", "gold_label", "category", "entailment_judgment", "entailment_label")
 """Columns that may hold the text, both texts of a pair, the label; the first there is read."""
-
-TEXT_RULES = {
-    "blank-line": "a line without anything in it: left out",
-    "quote-kept": "a field that starts with a quote where quotes mean nothing: kept as it is",
-    "other-language": "a row of another language, in a file of several: left out",
-    "empty-text": "an empty text, in published sets that have some: the row is left out",
-    "untranslated": "NS instead of a sentence (PAWS-X): the row is left out",
-    "no-gold-label": "no label in a published set of pairs, but - or -1: the row is left out",
-    "label-respelt": "a label in the benchmark's own spelling or number: read as limbeck's",
-}
-"""Reasons that are counted beside those of `rows.RULES`, and what happens."""
 
 ENGLISH = ("eng", "en")
 """What English is called; sets of English alone name no language."""
@@ -127,7 +117,9 @@ def read_table_file(path: Path, *, is_pair: bool) -> TextTable:
     """
     notes: Notes = {}
     source = str(path)
-    lines = _lines(path, notes)
+    lines = lines_of(path, notes)
+    if not lines[-1]:
+        lines.pop()
     if path.suffix == ".jsonl":
         rows = _json_rows(lines, source, notes, is_pair=is_pair)
     else:
@@ -314,37 +306,6 @@ def _json_rows(
             raise DataError("a line is no JSON object", where=f"{source}:{number}", found=line[:60])
         roles = roles or _roles_of(list(fields), f"{source}:{number}", is_pair=is_pair)
         yield _row(fields, roles, source, number)
-
-
-def _lines(path: Path, notes: Notes) -> list[str]:
-    """Gives the lines of a file, without the empty one after its last line break."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            "the file cannot be read", where=str(path), found=error.strerror or str(error)
-        ) from error
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        bad_line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            "the file is not UTF-8",
-            where=f"{path}:{bad_line}",
-            found=f"byte 0x{data[error.start]:02x} at offset {error.start}",
-            do="convert it to UTF-8",
-        ) from error
-    if text.startswith("\ufeff"):
-        add_note(notes, "byte-order-mark", str(path), 1)
-        text = text[1:]
-    if "\n" not in text:
-        text = text.replace("\r", "\r\n")
-    lines = text.removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if "\r" in line:
-            add_note(notes, "carriage-return", str(path), number)
-            lines[number - 1] = line.rstrip("\r").replace("\r", " ")
-    return lines
 
 
 def _load(root: str, configuration: str | None, split: str, source: str) -> Any:

@@ -12,13 +12,13 @@ these layouts is found under the root, `eng` and `en` alone standing for English
     SICK_{train,trial,test_annotated}.txt       SICK as its authors pack it
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from limbeck.benchmarks.record import Benchmark, Examples
 from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, add_note, hint
+from limbeck.benchmarks.tables import HUB_ID
 from limbeck.benchmarks.text_tables import (
     ENGLISH,
     TextRow,
@@ -56,7 +56,6 @@ _XNLI_LANGUAGES = (
 )
 # fmt: on
 _SETS = {"nli": NLI, "paraphrase": PARAPHRASE}
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 # AmericasNLI's Nahuatl test has 3; machine translation failed in PAWS-X's train, and "NS" stands
 # in its dev and test (github.com/google-research-datasets/paws, issues 4 and 15); XNLI's train is
 # machine translation too.
@@ -135,7 +134,7 @@ def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
 
 def _from_hub(benchmark: Benchmark, root: str | Path, language: str, split: str) -> TextTable:
     folder = Path(root).expanduser()
-    if not folder.is_dir() and not _HUB_ID.fullmatch(str(root)):
+    if not folder.is_dir() and not HUB_ID.fullmatch(str(root)):
         raise DataError("no such folder", where=str(root), do="check the benchmark's root")
     if folder.is_dir() and not hub_tables(folder):
         raise DataError(

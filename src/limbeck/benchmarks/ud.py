@@ -11,36 +11,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from limbeck.benchmarks.conll import _HUB_ID, _lines
+from limbeck.benchmarks.lines import lines_of
+from limbeck.benchmarks.record import Benchmark, Examples
 from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, Row, add_note, note_words
-from limbeck.benchmarks.tables import _column, _load_hub
+from limbeck.benchmarks.tables import HUB_ID, column_of, load_hub
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks.parsing import ParsedSentence
 from limbeck.tasks.tree_scores import check, universal
 from limbeck.tasks.trees import fault
-
-if TYPE_CHECKING:
-    from limbeck.benchmarks.record import Benchmark, Examples
-
-NAME = "ud"
-VERSION = "2"
-LICENCE = "each treebank's own; CC-BY-SA-4.0 for most"
-CITATION = "de Marneffe et al. 2021, Universal Dependencies (Computational Linguistics 47)"
-LANGUAGES: tuple[str, ...] = ()
-SPLITS = ("train", "dev", "test")
-LABELS: tuple[str, ...] = ()
-PRIMARY = "las"
-HUB = "universal-dependencies/universal_dependencies"
-
-RULES = {
-    "empty-node": "a word that is in the enhanced graph only (1.1): left out of the tree",
-    "root-relation": "the relation root at another word, or another relation at the root: kept",
-    "relation-without-subtype": "a relation outside the labels asked for: its universal part",
-    "relation-unknown": "a relation outside the labels, not to be trained on: kept",
-}
-"""Reasons that are counted here and not in `rows.RULES`. The last two name the relation."""
 
 _SUFFIX = ".conllu"
 _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
@@ -71,14 +50,14 @@ class _Arc:
 
 
 def load(
-    benchmark: "Benchmark",
+    benchmark: Benchmark,
     *,
     root: str | Path,
     language: str,
     split: str,
     labels: Sequence[str] | None = None,
     task: str | None = None,
-) -> "Examples":
+) -> Examples:
     """Gives the trees of one split of one treebank.
 
     Args:
@@ -106,7 +85,7 @@ def load(
     return _examples(read(root, language, split), labels=labels, training=split == "train")
 
 
-def load_file(path: Path, *, task: str, labels: Sequence[str]) -> "Examples":
+def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
     """Gives the trees of one file, to be scored with a model's relations.
 
     Relations that the model does not know stay as they are, and are counted in `notes`.
@@ -147,7 +126,7 @@ def read(root: str | Path, language: str, split: str) -> Treebank:
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        if not _HUB_ID.fullmatch(str(root)):
+        if not HUB_ID.fullmatch(str(root)):
             raise DataError("no such folder", where=str(root), do="check the benchmark's root")
         return _read_table(str(root), language, split)
     paths = files(root, language, split)
@@ -189,7 +168,7 @@ def _sentences(path: Path, notes: Notes) -> list[_Placed]:
     found: list[_Placed] = []
     block: list[tuple[int, str]] = []
     comments = 0
-    for number, line in enumerate([*_lines(path, notes), ""], start=1):
+    for number, line in enumerate([*lines_of(path, notes), ""], start=1):
         if line.strip(" \t"):
             if line.startswith("#"):
                 add_note(notes, "comment", source, number)
@@ -299,9 +278,11 @@ def _read_table(root: str, language: str, split: str) -> Treebank:
     A multiword token or empty node stands among the published tokens with the head "None": it is
     left out and counted as `word-range`, for which words it covers is not told.
     """
-    table = _load_hub(root, language, split)
+    table = load_hub(root, language, split)
     source = f"{root}/{language}/{split}"
-    names = [_column(table.column_names, (name,), source) for name in ("tokens", "head", "deprel")]
+    names = [
+        column_of(table.column_names, (name,), source) for name in ("tokens", "head", "deprel")
+    ]
     notes: Notes = {}
     found = []
     columns = zip(*(table[name] for name in names), strict=True)
@@ -324,9 +305,7 @@ def _read_table(root: str, language: str, split: str) -> Treebank:
     return Treebank(sentences, lines, notes)
 
 
-def _examples(bank: Treebank, *, labels: Sequence[str] | None, training: bool) -> "Examples":
-    from limbeck.benchmarks.record import Examples
-
+def _examples(bank: Treebank, *, labels: Sequence[str] | None, training: bool) -> Examples:
     kept = tuple(labels or sorted({name for one in bank.sentences for name in one.relations}))
     notes = dict(bank.notes)
     sentences = tuple(
@@ -397,3 +376,20 @@ def _inventory(folder: Path) -> str:
         if splits:
             found.append(f"{inner.name} ({', '.join(splits)})")
     return ", ".join(found) or "no folder with a train, dev or test file"
+
+
+BENCHMARK = Benchmark(
+    name="ud",
+    tasks=("parsing",),
+    version="2",
+    licence="each treebank's own; CC-BY-SA-4.0 for most",
+    citation="de Marneffe et al. 2021, Universal Dependencies (Computational Linguistics 47)",
+    languages=(),
+    splits=("train", "dev", "test"),
+    labels=(),
+    primary="las",
+    load=load,
+    files=files,
+    hub="universal-dependencies/universal_dependencies",
+)
+"""Any treebank."""

@@ -6,13 +6,21 @@ share these functions, so a model is asked the same way in both.
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from limbeck.errors import RecipeError
-from limbeck.tasks import scores, tagging
+from limbeck.tasks import (
+    answer_scores,
+    classification,
+    parsing,
+    reading,
+    scores,
+    tagging,
+    tree_scores,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,45 +67,102 @@ class Task:
     expand_labels: Callable[[Sequence[str]], tuple[str, ...]]
 
 
+_NER = Task(
+    name="ner",
+    head="tagging",
+    primary="f1",
+    encode=tagging.encode,
+    decode=tagging.decode,
+    statistics=scores.span_statistics,
+    metrics=scores.span_metrics,
+    per_label=scores.span_scores,
+    check=scores.check_spans,
+    agreement=scores.agreement,
+    count_units=tagging.count_words,
+    majority=tagging.majority,
+    from_text=tagging.from_text,
+    relabelled=tagging.relabelled,
+    describe=tagging.describe,
+    identify=tagging.identify,
+    expand_labels=tagging.iob2_labels,
+)
+_TOPICS = Task(
+    name="topics",
+    head="text",
+    primary="macro_f1",
+    encode=classification.encode,
+    decode=classification.decode,
+    statistics=classification.statistics,
+    metrics=classification.metrics,
+    per_label=classification.per_label,
+    check=classification.check,
+    agreement=classification.agreement,
+    count_units=classification.count_units,
+    majority=classification.majority,
+    from_text=classification.from_text,
+    relabelled=classification.relabelled,
+    describe=classification.describe,
+    identify=classification.identify,
+    expand_labels=tuple,
+)
+_PARSING = Task(
+    name="parsing",
+    head="tree",
+    primary="las",
+    encode=parsing.encode,
+    decode=parsing.decode,
+    statistics=tree_scores.statistics,
+    metrics=tree_scores.metrics,
+    per_label=tree_scores.per_label,
+    check=tree_scores.check,
+    agreement=tree_scores.agreement,
+    count_units=parsing.count_units,
+    majority=parsing.majority,
+    from_text=parsing.from_text,
+    relabelled=parsing.relabelled,
+    describe=parsing.describe,
+    identify=parsing.identify,
+    expand_labels=tuple,
+)
+_QA = Task(
+    name="qa",
+    head="span",
+    primary="f1",
+    encode=reading.encode,
+    decode=reading.decode,
+    statistics=answer_scores.statistics,
+    metrics=answer_scores.metrics,
+    per_label=answer_scores.per_label,
+    check=answer_scores.check,
+    agreement=answer_scores.agreement,
+    count_units=reading.count_units,
+    majority=answer_scores.majority,
+    from_text=reading.from_text,
+    relabelled=reading.relabelled,
+    describe=reading.describe,
+    identify=reading.identify,
+    expand_labels=tuple,
+)
+_PAIRS = replace(_TOPICS, primary="accuracy", from_text=classification.pair_from_text)
+
 TASKS: dict[str, Task] = {
-    "ner": Task(
-        name="ner",
-        head="tagging",
-        primary="f1",
-        encode=tagging.encode,
-        decode=tagging.decode,
-        statistics=scores.span_statistics,
-        metrics=scores.span_metrics,
-        per_label=scores.span_scores,
-        check=scores.check_spans,
-        agreement=scores.agreement,
-        count_units=tagging.count_words,
-        majority=tagging.majority,
-        from_text=tagging.from_text,
-        relabelled=tagging.relabelled,
-        describe=tagging.describe,
-        identify=tagging.identify,
-        expand_labels=tagging.iob2_labels,
-    ),
-    "pos": Task(
+    "ner": _NER,
+    "pos": replace(
+        _NER,
         name="pos",
-        head="tagging",
         primary="accuracy",
-        encode=tagging.encode,
-        decode=tagging.decode,
         statistics=scores.tag_statistics,
         metrics=scores.tag_metrics,
         per_label=scores.tag_scores,
         check=scores.check_tags,
-        agreement=scores.agreement,
-        count_units=tagging.count_words,
-        majority=tagging.majority,
-        from_text=tagging.from_text,
-        relabelled=tagging.relabelled,
-        describe=tagging.describe,
-        identify=tagging.identify,
         expand_labels=tagging.plain_labels,
     ),
+    "parsing": _PARSING,
+    "nli": replace(_PAIRS, name="nli"),
+    "paraphrase": replace(_PAIRS, name="paraphrase"),
+    "topics": _TOPICS,
+    "sentiment": replace(_TOPICS, name="sentiment"),
+    "qa": _QA,
 }
 """Every task by its name."""
 

@@ -301,6 +301,11 @@ def describe(example: LabelledText) -> dict[str, str | None]:
     return told | {"gold": example.label or None}
 
 
+def identify(example: LabelledText) -> tuple[str, ...]:
+    """Gives what must not be divided: the text, of a pair the first one."""
+    return (example.text,)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
     encoding: Encoding

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from limbeck.errors import DataError, ModelError
+from limbeck.errors import DataError
 
 if TYPE_CHECKING:
     from limbeck.tasks.parsing import ParsedSentence
@@ -54,12 +54,13 @@ def fault(heads: Sequence[int]) -> Fault | None:
 def maximum_tree(scores: np.ndarray) -> np.ndarray:
     """Gives the heads of the tree with the highest sum of scores among trees with one root.
 
-    The library knows no bound on the number of roots. Where its best tree has several, a sum
-    that no choice of other arcs can win back is taken off every arc from the root, and it is asked
-    again: the best of the trees with fewest roots is left, and one root is always possible.
+    Where the best tree has several roots, a sum that no choice of other arcs can win back is
+    taken off every arc from the root, and the best is sought again: that of the trees with fewest
+    roots is left, and one root is always possible.
 
-    *Source*: Chu and Liu 1965, Edmonds 1967, in ufal.chu_liu_edmonds 1.0.3. Weights on the root:
-    Stanojević and Cohen 2021, A Root of a Problem (EMNLP), who call it reweighting.
+    *Source*: Chu and Liu 1965, Edmonds 1967. Weights on the root: Stanojević and Cohen 2021, A
+    Root of a Problem (EMNLP), who call it reweighting. Libraries of the field are either GPL or
+    slower by orders of magnitude.
 
     Args:
         scores: Word (row) with head (column; 0 is the root), [W, W+1], finite. What stands for a
@@ -67,30 +68,67 @@ def maximum_tree(scores: np.ndarray) -> np.ndarray:
 
     Returns:
         int64 [W].
-
-    Raises:
-        ModelError: ufal.chu_liu_edmonds is not installed.
     """
-    try:
-        from ufal.chu_liu_edmonds import chu_liu_edmonds
-    except ImportError as error:
-        raise ModelError(
-            "parsing needs the library ufal.chu_liu_edmonds",
-            do="type: pip install ufal.chu-liu-edmonds",
-        ) from error
     count = len(scores)
     if count < 2:
         return np.zeros(count, dtype=np.int64)
-    arcs = np.full((count + 1, count + 1), np.nan)
+    arcs = np.full((count + 1, count + 1), -np.inf)
     arcs[1:] = scores
-    np.fill_diagonal(arcs, np.nan)
-    arcs[1:] -= np.nanmax(arcs[1:], axis=1, keepdims=True)
-    heads = np.array(chu_liu_edmonds(arcs)[0][1:], dtype=np.int64)
+    np.fill_diagonal(arcs, -np.inf)
+    arcs[1:] -= arcs[1:].max(axis=1, keepdims=True)
+    heads = _best_heads(arcs)[1:]
     if (heads == 0).sum() > 1:
-        spread = -np.nanmin(arcs) or 1.0
+        spread = -arcs[np.isfinite(arcs)].min() or 1.0
         arcs[1:, 0] -= spread * (count + 1)
-        heads = np.array(chu_liu_edmonds(arcs)[0][1:], dtype=np.int64)
+        heads = _best_heads(arcs)[1:]
     return heads
+
+
+def _best_heads(arcs: np.ndarray) -> np.ndarray:
+    """Gives the best head of each node in a tree that hangs on node 0.
+
+    Args:
+        arcs: Node with head, [N, N]; -inf on the diagonal and in row 0.
+    """
+    heads = arcs.argmax(axis=1)
+    heads[0] = 0
+    ring = _ring(heads.tolist())
+    if not len(ring):
+        return heads
+    # The ring becomes one node, the last: what enters it breaks it at the cheapest place.
+    rest = np.setdiff1d(np.arange(len(arcs)), ring)
+    entering = arcs[np.ix_(ring, rest)] - arcs[ring, heads[ring]][:, None]
+    leaving = arcs[np.ix_(rest, ring)]
+    count = len(rest)
+    smaller = np.full((count + 1, count + 1), -np.inf)
+    smaller[:count, :count] = arcs[np.ix_(rest, rest)]
+    smaller[:count, count] = leaving.max(axis=1)
+    smaller[count, :count] = entering.max(axis=0)
+    found = _best_heads(smaller)
+    into = found[:count]
+    heads[rest] = np.where(
+        into < count, rest[np.minimum(into, count - 1)], ring[leaving.argmax(axis=1)]
+    )
+    heads[0] = 0
+    entry = found[count]
+    heads[ring[entering[:, entry].argmax()]] = rest[entry]
+    return heads
+
+
+def _ring(heads: Sequence[int]) -> np.ndarray:
+    """Gives the nodes of a ring that does not reach node 0, none where there is none."""
+    seen = [0] * len(heads)
+    for start in range(1, len(heads)):
+        node = start
+        while node and not seen[node]:
+            seen[node] = start
+            node = heads[node]
+        if node and seen[node] == start:
+            ring = [node]
+            while heads[ring[-1]] != node:
+                ring.append(heads[ring[-1]])
+            return np.array(ring)
+    return np.array([], dtype=np.int64)
 
 
 def to_conllu(
