@@ -157,7 +157,16 @@ def test_every_rule_has_a_test():
         "no-gold-label",
         "label-respelt",
     }
-    assert set(rows.RULES) == set(DIRT) | elsewhere | trees | texts
+    questions = {
+        "answer-moved",
+        "answer-respelt",
+        "answer-blank",
+        "question-blank",
+        "context-missing",
+        "gold-missing",
+        "answer-not-in-context",
+    }
+    assert set(rows.RULES) == set(DIRT) | elsewhere | trees | texts | questions
 
 
 def test_an_empty_word_in_a_numbered_file_is_left_out_and_counted(tmp_path):

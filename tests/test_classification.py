@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import BertProcessing, RobertaProcessing, TemplateProcessing
 
 from limbeck.errors import DataError, ModelError, RecipeError
-from limbeck.tasks import classification
+from limbeck.tasks import classification, label_scores
 from limbeck.tasks.classification import LabelledText
 from limbeck.tasks.windows import IGNORED
 
@@ -163,17 +163,17 @@ def test_scores_agree_with_scikit_learn(rows):
 
     gold, said = zip(*rows, strict=True)
     examples = labelled(gold)
-    counts = classification.statistics(examples, said)
+    counts = label_scores.statistics(examples, said)
     assert counts.dtype == np.int64 and len(counts) == len(rows)
-    values = classification.metrics(counts.sum(axis=0))
+    values = label_scores.metrics(counts.sum(axis=0))
     assert values["accuracy"] == pytest.approx(metrics.accuracy_score(gold, said))
     assert values["macro_f1"] == pytest.approx(
         metrics.f1_score(gold, said, average="macro", zero_division=0)
     )
-    names, matrix = classification.confusion(examples, said)
+    names, matrix = label_scores.confusion(examples, said)
     assert matrix.tolist() == metrics.confusion_matrix(gold, said, labels=names).tolist()
     table = metrics.precision_recall_fscore_support(gold, said, labels=names, zero_division=0)
-    found = classification.per_label(examples, said)
+    found = label_scores.per_label(examples, said)
     assert tuple(one.label for one in found) == names
     for column, name in enumerate(("precision", "recall", "f1", "support")):
         assert [getattr(one, name) for one in found] == pytest.approx(list(table[column]))
@@ -181,40 +181,40 @@ def test_scores_agree_with_scikit_learn(rows):
 
 def test_statistics_may_be_summed_over_any_sample_of_examples():
     gold, said = list("aabbcc"), list("abbbca")
-    counts = classification.statistics(labelled(gold), said)
+    counts = label_scores.statistics(labelled(gold), said)
     samples = np.array([[0, 0, 1, 2], [5, 4, 3, 3]])
-    values = classification.metrics(counts[samples].sum(axis=1))
+    values = label_scores.metrics(counts[samples].sum(axis=1))
     for row, sample in enumerate(samples):
-        alone = classification.statistics(
+        alone = label_scores.statistics(
             labelled([gold[i] for i in sample]), [said[i] for i in sample]
         )
-        for name, value in classification.metrics(alone.sum(axis=0)).items():
+        for name, value in label_scores.metrics(alone.sum(axis=0)).items():
             assert values[name][row] == pytest.approx(float(value))
 
 
 def test_statistics_need_a_prediction_and_a_gold_label_per_text():
     with pytest.raises(DataError, match="1 for 2 texts"):
-        classification.statistics(labelled("ab"), ["a"])
+        label_scores.statistics(labelled("ab"), ["a"])
     with pytest.raises(DataError, match=r"a\.tsv:3.*without a label"):
-        classification.statistics(labelled(["a", ""]), ["a", "a"])
+        label_scores.statistics(labelled(["a", ""]), ["a", "a"])
 
 
 def test_texts_that_cannot_be_scored_are_refused():
-    classification.check(labelled("ab"))
+    label_scores.check(labelled("ab"))
     with pytest.raises(DataError, match=r"a\.tsv:3.*without a label"):
-        classification.check(labelled(["a", ""]))
+        label_scores.check(labelled(["a", ""]))
     with pytest.raises(DataError, match=r"do not tell labels apart.*\['a'\]"):
-        classification.check(labelled("aa"))
+        label_scores.check(labelled("aa"))
     with pytest.raises(DataError, match="do not tell labels apart"):
-        classification.check([])
+        label_scores.check([])
 
 
 def test_agreement_is_the_share_of_equal_answers():
-    assert classification.agreement(list("abcd"), list("abca")) == 0.75
+    assert label_scores.agreement(list("abcd"), list("abca")) == 0.75
     with pytest.raises(DataError, match="2 against 1"):
-        classification.agreement(list("ab"), ["a"])
+        label_scores.agreement(list("ab"), ["a"])
     with pytest.raises(DataError, match="no text to agree on"):
-        classification.agreement([], [])
+        label_scores.agreement([], [])
 
 
 def test_the_baseline_gives_the_commonest_label_of_the_training_set():
@@ -226,7 +226,9 @@ def test_the_baseline_gives_the_commonest_label_of_the_training_set():
 def test_running_text_is_a_text_and_never_a_pair():
     assert classification.from_text("a b", "c.txt:4") == LabelledText("a b", where="c.txt:4")
     assert classification.from_text(" \u200b", "c.txt:5") is None
-    assert classification.pair_from_text("a b", "c.txt:4") is None
+    assert classification.pair_from_text("a b.", "c.txt:4") is None
+    found = classification.pair_from_text("A b. C d! E f.", "c.txt:4")
+    assert found is not None and (found.text, found.pair) == ("A b.", "C d! E f.")
 
 
 def test_a_prediction_may_stand_for_gold():

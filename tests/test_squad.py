@@ -8,7 +8,6 @@ import datasets
 import pytest
 from datasets import Dataset
 
-from limbeck.benchmarks import squad
 from limbeck.benchmarks.squad import BENCHMARKS, XQUAD_TITLES, files, load, load_file, split_of
 from limbeck.errors import DataError
 from limbeck.tasks.reading import Answer
@@ -43,7 +42,7 @@ def get(name, root, language, split):
 
 
 def read(path, **more):
-    return load_file(path, task="reading", labels=(), **more)
+    return load_file(path, task="qa", labels=(), **more)
 
 
 def counts(found):
@@ -66,7 +65,7 @@ def counts(found):
 def test_every_published_layout_is_read(name, file, language, split, spoken, tmp_path):
     path = write(tmp_path / file, page(asked(), asked("Kano", 36, name="q2")))
     found = get(name, tmp_path, language, split)
-    assert (found.task, found.labels, found.notes) == ("reading", (), {})
+    assert (found.task, found.labels, found.notes) == ("qa", ("start", "end"), {})
     first, second = found.examples
     assert (first.question, first.context, first.title) == ("Where?", CONTEXT, "Ada")
     assert (first.answers, second.answers) == ((Answer("Lagos", 16),), (Answer("Kano", 36),))
@@ -130,7 +129,7 @@ def test_afriqa_answers_in_other_words_are_left_out_and_counted(tmp_path):
         "question-blank": 1,
     }
     assert found.notes["context-missing"].samples == (f"{path}:7",)
-    assert set(found.notes) <= set(squad.RULES)
+    assert set(found.notes) <= set(rows.RULES)
 
 
 def test_questions_without_an_answer_are_read_as_such(tmp_path):
@@ -433,7 +432,7 @@ def test_without_the_library_the_hub_names_the_extra(monkeypatch):
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_record_says_where_it_comes_from(name):
     record = BENCHMARKS[name]
-    assert (record.name, record.tasks, record.primary) == (name, ("reading",), "f1")
+    assert (record.name, record.tasks, record.primary) == (name, ("qa",), "f1")
     assert record.licence
     assert record.citation
     assert record.version

@@ -54,7 +54,7 @@ def quickstart(
         _print_json(told)
         return
     _print_table(scores_table(told, also=told["baselines"]))
-    print(fidelity_line(told))
+    _print_line(fidelity_line(told))
     if done.made == 0:
         print("Everything was done already; nothing ran.")
     print(f"{done.seconds:.0f} seconds; report: {output}")
@@ -78,7 +78,7 @@ def run(
         _print_json(finished.to_dict())
         return
     _print_table(scores_table(finished.to_dict()))
-    print(fidelity_line(finished.to_dict()))
+    _print_line(fidelity_line(finished.to_dict()))
     if finished.made == 0:
         print("Everything was done already; nothing ran.")
 
@@ -324,6 +324,11 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False))
+
+
+def _print_line(line: str) -> None:
+    if line:
+        print(line)
 
 
 def _print_table(table: Table) -> None:

@@ -33,7 +33,12 @@ def scores_table(told: Mapping[str, Any], also: Mapping[str, Mapping[str, Any]] 
 
 
 def fidelity_line(told: Mapping[str, Any]) -> str:
-    """Give how the student answers held-out text beside its teacher, a language after the other."""
+    """Give how the student answers held-out text beside its teacher, a language after the other.
+
+    Nothing where the task cannot be asked of running text.
+    """
+    if not told["fidelity"]:
+        return ""
     found = [
         f"{language} {100 * one['metrics'][one['primary']]:.1f}"
         for language, one in told["fidelity"].items()

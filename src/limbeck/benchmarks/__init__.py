@@ -76,7 +76,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     **texts.TEXT_BENCHMARKS,
     **squad.BENCHMARKS,
 }
-"""Every benchmark by its name; `conll`, `texts`, `pairs`, `ud` and `squad` are folders of one's own."""
+"""Every benchmark by its name; `conll`, `ud`, `texts`, `pairs` and `squad` read one's own files."""
 
 
 def find_benchmark(name: str) -> Benchmark:

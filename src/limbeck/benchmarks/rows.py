@@ -35,6 +35,15 @@ RULES = {
     "untranslated": "NS instead of a sentence (PAWS-X): the row is left out",
     "no-gold-label": "no label in a published set of pairs, but - or -1: the row is left out",
     "label-respelt": "a label in the benchmark's own spelling or number: read as limbeck's",
+    "answer-moved": "an answer that is elsewhere in the context: the nearest place is taken",
+    "answer-respelt": "an answer in another Unicode form, case, spacing or punctuation than in "
+    "the context: the context's is taken",
+    "answer-blank": "an answer without text: left out",
+    "question-blank": "a question without text: left out",
+    "context-missing": "a question without a context: left out",
+    "gold-missing": "a question that has no answer and is not said to have none: left out",
+    "answer-not-in-context": "an answer that its authors say is not in the context (place -1), "
+    "or AfriQA's yes, no and answers in other words: left out, the question too",
     "erratum": "a published tag that its authors read as another: so do we",
     "outside-labels": "a word of an entity type that was not asked for: becomes O",
     "inside-without-begin": "an I- tag that continues nothing: kept, in no span of strict IOB2",

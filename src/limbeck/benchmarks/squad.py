@@ -5,8 +5,8 @@ or a JSON object a line (AfriQA's gold passages; or `context`, `question`, `answ
 any file that is alone for its language have no splits of their own: theirs are made by article,
 and the same article is in the same split in every language, so nothing leaks across languages.
 
-Real files are not clean. Each rule that mends something has a name and is counted (`RULES`); what
-no rule mends is a `DataError` with file and question.
+Real files are not clean. Each rule that mends something has a name and is counted (`rows.RULES`);
+what no rule mends is a `DataError` with file and question.
 """
 
 import hashlib
@@ -26,20 +26,7 @@ from limbeck.benchmarks.rows import SAMPLES, SPLIT_NAMES, Note, Notes
 from limbeck.benchmarks.tables import HUB_ID, load_hub
 from limbeck.errors import DataError
 from limbeck.tasks.answer_scores import is_unspaced
-from limbeck.tasks.reading import Answer, Question
-
-RULES = {
-    "answer-moved": "an answer that is elsewhere in the context: the nearest place is taken",
-    "answer-respelt": "an answer in another Unicode form, case, spacing or punctuation than in "
-    "the context: the context's is taken",
-    "answer-blank": "an answer without text: left out",
-    "question-blank": "a question without text: left out",
-    "context-missing": "a question without a context: left out",
-    "gold-missing": "a question that has no answer and is not said to have none: left out",
-    "answer-not-in-context": "an answer that its authors say is not in the context (place -1), "
-    "or AfriQA's yes, no and answers in other words: left out, the question too",
-}
-"""Reasons that are counted here and not in `rows.RULES`."""
+from limbeck.tasks.reading import ENDS, Answer, Question
 
 # fmt: off
 TYDI_CODES = {
@@ -389,7 +376,7 @@ def _examples(
             where=where,
             found=f"{len(asked)} before those that cannot be used were left out",
         )
-    return Examples(questions, (), notes, "reading")
+    return Examples(questions, ENDS, notes, "qa")
 
 
 def _question(one: _Asked, notes: Notes, *, language: str) -> Question | None:
@@ -532,7 +519,7 @@ def _record(
 ) -> Benchmark:
     return Benchmark(
         name=name,
-        tasks=("reading",),
+        tasks=("qa",),
         version=version,
         licence=licence,
         citation=citation,

@@ -30,7 +30,7 @@ from limbeck.benchmarks.text_tables import (
     read_table_file,
 )
 from limbeck.errors import DataError, RecipeError
-from limbeck.tasks import classification
+from limbeck.tasks import label_scores
 from limbeck.tasks.classification import LabelledText, is_blank
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -128,7 +128,7 @@ def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
     benchmark = TEXT_BENCHMARKS["pairs" if task in PAIR_TASKS else "texts"]
     table = read_table_file(path, is_pair=task in PAIR_TASKS)
     data = _examples(benchmark, table, labels=labels, task=task)
-    classification.check(data.examples)
+    label_scores.check(data.examples)
     return data
 
 

@@ -30,9 +30,10 @@ def _section(recipe: Recipe) -> dict[str, Any]:
     task = recipe.task
     objective, share = task.objective, task.objective.text_share
     text = {"text_languages": recipe.languages.targets} if share else {}
-    return {**labels_section(recipe), **task.model_dump(
-        exclude={"benchmark", "objective", "train_language", "max_pieces"}
-    )} | {
+    return {
+        **labels_section(recipe),
+        **task.model_dump(exclude={"benchmark", "objective", "train_language", "max_pieces"}),
+    } | {
         "objective": objective.model_dump(include=OBJECTIVE_FIELDS[objective.kind])
         | {"text": share},
         "plan": list(layer_plan_of(recipe)),
@@ -73,6 +74,7 @@ def _run(job: Job) -> Outcome:
         )
         if recipe.task.head == "teacher":
             copy_head(teacher, student)
+    mix = _text_mix(job, tokenizer, pad_id=student.config.pad_token_id or 0)
     history = tune_model(
         job,
         student,
@@ -80,8 +82,8 @@ def _run(job: Job) -> Outcome:
         data=data,
         pace=recipe.task,
         terms=terms,
-        mix=_text_mix(job, tokenizer, pad_id=student.config.pad_token_id or 0),
-        text_share=objective.text_share,
+        mix=mix,
+        text_share=objective.text_share if mix else 0.0,
         name="task",
     )
     save_model(
@@ -91,7 +93,7 @@ def _run(job: Job) -> Outcome:
 
 
 def _text_mix(job: Job, tokenizer: Tokenizer, *, pad_id: int) -> Callable[..., Any] | None:
-    """Give the weaver of the targets' unlabelled text, or nothing where none is asked for.
+    """Give the weaver of the targets' unlabelled text, or nothing where none can be asked.
 
     A step of text holds about as many pieces as a step of labelled sentences, which are shorter.
     """

@@ -27,6 +27,10 @@ _PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
 _NOTHING = float(np.finfo(np.float32).min)
 
 
+ENDS = ("start", "end")
+"""What a model's two classes are: scores of the first and of the last piece of the answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A gold answer: its text, and the character of the context as published where it starts.
