@@ -31,7 +31,7 @@ SOURCE, *TARGETS = ("qaa", "qab", "qac", "qad")
 def recipe_of(store: Path, seed: int, task: str, overrides: Sequence[str]) -> Recipe:
     """Give the quickstart's recipe for all target languages and some task."""
     world = store / f"world-small-{seed}"
-    record = json.loads((store / "runs" / f"{run_name('world', seed)}.json").read_text())
+    record = record_of(store, "world", seed)
     places = {f"corpus.{one}": world / "corpora" / f"{one}.txt" for one in (SOURCE, *TARGETS)}
     places |= {
         "teacher.model": Path(record["artifacts"]["pretrain"]) / "model",
@@ -53,7 +53,10 @@ def run(store: Path, seed: int) -> None:
     for task in TASKS:
         ways = {
             f"{task}-all": [],
-            f"{task}-all-without-phase-1": ["general.steps=0"],
+            **{
+                f"{task}-all-{row.replace(' ', '-')}": changes
+                for row, changes in quickstart.BASELINES.items()
+            },
             # Its teacher's score in the language is read, nothing else.
             **{
                 f"{task}-ceiling-{one}": [
@@ -75,8 +78,7 @@ def told_by(store: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """Give task → language → system or floor → score of one seed, 0 to 1."""
 
     def scores(way: str, system: str) -> dict[str, float]:
-        told = json.loads((store / "runs" / f"{run_name(way, seed)}.json").read_text())
-        found = told["scores"][system]
+        found = record_of(store, way, seed)["scores"][system]
         return {one: row["metrics"][row["primary"]] for one, row in found.items()}
 
     floors = facts(store / f"world-small-{seed}").floors
@@ -85,8 +87,9 @@ def told_by(store: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
         systems = {
             "teacher": scores(f"{task}-all", "teacher"),
             "student": scores(f"{task}-all", "student"),
-            "phase 2 only": scores(f"{task}-all-without-phase-1", "student"),
         }
+        for row in quickstart.BASELINES:
+            systems[row] = scores(f"{task}-all-{row.replace(' ', '-')}", "student")
         systems["ceiling"] = {
             one: scores(f"{task}-ceiling-{one}", "teacher")[one] for one in TARGETS
         }
@@ -105,8 +108,7 @@ def told_by(store: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
 
 def retrieval_of(store: Path, seed: int) -> dict[str, float]:
     """Give language → the best layer's share of its sentences found from the source's, and back."""
-    told = json.loads((store / "runs" / f"{run_name('world', seed)}.json").read_text())
-    found = told["retrieval"]
+    found = record_of(store, "world", seed)["retrieval"]
     pairs = {one: zip(found[SOURCE][one], found[one][SOURCE], strict=True) for one in TARGETS}
     return {one: max(sum(both) / 2 for both in pair) for one, pair in pairs.items()}
 
@@ -122,7 +124,7 @@ the language's own words and theirs. *ceiling*: the teacher tuned on the languag
 *teacher*, *student*: tuned on {source}'s labels alone; the student has half of the layers, and one
 serves all four languages. *kept*: student over teacher. Accuracy for pos, span F1 for ner.
 """
-COLUMNS = ("majority", "copy", "lookup", "ceiling", "teacher", "student", "phase 2 only")
+COLUMNS = ("majority", "copy", "lookup", "ceiling", "teacher", "student", *quickstart.BASELINES)
 
 
 def cell(values: Sequence[float]) -> str:
@@ -153,27 +155,54 @@ def markdown(told: dict[int, dict[str, Any]], note: str) -> str:
         f"- {SOURCE}–{one}: {cell([seed['retrieval'][one] for seed in told.values()])}"
         for one in TARGETS
     ]
-    lines += ["", "## `limbeck quickstart`, the pair of the recipe (ner)", ""]
-    lines += ["| seed | teacher | student | kept | phase 2 only |", "|---:|---:|---:|---:|---:|"]
+    lines += ["", "## Answers on unlabelled text beside the teacher's (fidelity)", ""]
+    systems = ("student", *quickstart.BASELINES)
+    for task in TASKS:
+        lines += [f"| {task} | " + " | ".join(systems) + " |", "|---|" + "---:|" * len(systems)]
+        for one in (SOURCE, *TARGETS):
+            rows = [seed["fidelity"][task][one] for seed in told.values()]
+            cells = [cell([row[name] for row in rows]) for name in systems]
+            lines.append(f"| {one} | " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += ["## `limbeck quickstart`, the pair of the recipe (ner)", ""]
+    heads = ["seed", "teacher", "student", "kept", *quickstart.BASELINES]
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---:|" * len(heads)]
     for number, seed in told.items():
-        teacher, student, plain = (seed["pair"][name] for name in ("teacher", "student", "plain"))
-        cells = [teacher, student, student / teacher, plain]
-        lines.append(f"| {number} | " + " | ".join(f"{100 * one:.1f}" for one in cells) + " |")
+        teacher, student, *plain = seed["pair"].values()
+        shown = [teacher, student, student / teacher, *plain]
+        lines.append(f"| {number} | " + " | ".join(f"{100 * one:.1f}" for one in shown) + " |")
     return "\n".join(lines) + "\n"
 
 
+def record_of(store: Path, name: str, seed: int, *rest: str) -> dict[str, Any]:
+    """Give what a run told."""
+    path = store / "runs" / f"{run_name(name, seed, *rest)}.json"
+    return dict(json.loads(path.read_text()))
+
+
+def fidelity_of(store: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Give task → language → system → fidelity."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for task in TASKS:
+        found[task] = {one: {} for one in (SOURCE, *TARGETS)}
+        for row in ("student", *quickstart.BASELINES):
+            rest = () if row == "student" else (row.replace(" ", "-"),)
+            told = record_of(store, "-".join((f"{task}-all", *rest)), seed)
+            for one, scored in told["fidelity"].items():
+                found[task][one][row] = scored["metrics"][scored["primary"]]
+    return found
+
+
 def pair_of(store: Path, seed: int) -> dict[str, float]:
-    """Give the target's score in `limbeck quickstart` itself."""
+    """Give the target's score in `limbeck quickstart` itself, the teacher's first."""
     target = TARGETS[0]
+    runs = {"teacher": (), "student": ()}
+    runs |= {row: (row.replace(" ", "-"),) for row in quickstart.BASELINES}
     found = {}
-    for name, way, system in (
-        ("teacher", (), "teacher"),
-        ("student", (), "student"),
-        ("plain", ("without-phase-1",), "student"),
-    ):
-        path = store / "runs" / f"{run_name('quickstart', seed, *way)}.json"
-        row = json.loads(path.read_text())["scores"][system][target]
-        found[name] = row["metrics"][row["primary"]]
+    for row, rest in runs.items():
+        system = "teacher" if row == "teacher" else "student"
+        scored = record_of(store, "quickstart", seed, *rest)["scores"][system][target]
+        found[row] = scored["metrics"][scored["primary"]]
     return found
 
 
@@ -197,6 +226,7 @@ def main() -> None:
             "tasks": told_by(given.store, seed),
             "retrieval": retrieval_of(given.store, seed),
             "pair": pair_of(given.store, seed),
+            "fidelity": fidelity_of(given.store, seed),
         }
         for seed in given.seeds
     }

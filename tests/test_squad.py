@@ -8,6 +8,7 @@ import datasets
 import pytest
 from datasets import Dataset
 
+from limbeck.benchmarks import rows
 from limbeck.benchmarks.squad import BENCHMARKS, XQUAD_TITLES, files, load, load_file, split_of
 from limbeck.errors import DataError
 from limbeck.tasks.reading import Answer

@@ -8,7 +8,7 @@ from benchmarks.tagging import front_lines, markdown, rows_of
 from rich.console import Console
 
 from conftest import Finished
-from limbeck.tables import fidelity_line, scores_table
+from limbeck.tables import fidelity_text, scores_table
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_baselines_student_is_a_row_after_the_student(told: dict):
 
 
 def test_fidelity_is_told_for_every_language(told: dict):
-    line = fidelity_line(told)
+    line = fidelity_text(told)
     assert "aaa " in line and "bbb " in line
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from limbeck import __version__
 from limbeck.errors import ArtifactError, LimbeckError, RecipeError
-from limbeck.tables import fidelity_line, losses_table, retrieval_table, scores_table
+from limbeck.tables import fidelity_text, losses_table, retrieval_table, scores_table
 
 app = typer.Typer(
     help="Distil a multilingual encoder into a small, fast model for one language and task.",
@@ -48,13 +48,18 @@ def quickstart(
     check_output(output)
     done = shown.quickstart(store, seed=seed)
     write_report(done.run.name, store, output)
-    told = {**done.run.to_dict(), "baselines": {shown.BASELINE: done.baseline.to_dict()}}
+    told = {
+        **done.run.to_dict(),
+        "baselines": {row: one.to_dict() for row, one in done.baselines.items()},
+    }
     told |= {"seconds_now": round(done.seconds, 1), "report": str(output)}
     if as_json:
         _print_json(told)
         return
     _print_table(scores_table(told, also=told["baselines"]))
-    _print_line(fidelity_line(told))
+    print("fidelity, answers on unlabelled text beside the teacher's:")
+    for row, one in {"student": told, **told["baselines"]}.items():
+        print(f"  {row}: {fidelity_text(one)}")
     if done.made == 0:
         print("Everything was done already; nothing ran.")
     print(f"{done.seconds:.0f} seconds; report: {output}")
@@ -78,7 +83,9 @@ def run(
         _print_json(finished.to_dict())
         return
     _print_table(scores_table(finished.to_dict()))
-    _print_line(fidelity_line(finished.to_dict()))
+    fidelity = fidelity_text(finished.to_dict())
+    if fidelity:
+        print(f"fidelity (student against teacher on unlabelled text): {fidelity}")
     if finished.made == 0:
         print("Everything was done already; nothing ran.")
 
@@ -324,11 +331,6 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False))
-
-
-def _print_line(line: str) -> None:
-    if line:
-        print(line)
 
 
 def _print_table(table: Table) -> None:

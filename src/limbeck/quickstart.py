@@ -1,4 +1,4 @@
-"""The whole path on a generated world, offline: world, teacher, student, baseline.
+"""The whole path on a generated world, offline: world, teacher, student, baselines.
 
 What is shown is what `limbeck pretrain` and `limbeck run` do with recipes of one's own; nothing
 here is special but where the text and the labels come from.
@@ -20,8 +20,11 @@ from limbeck.world import facts, make_world
 
 log = logging.getLogger(__name__)
 
-BASELINE = "phase 2 only"
-"""What is run beside the recipe: the same student without phase 1."""
+BASELINES = {
+    "phase 2 only": ["general.steps=0"],
+    "no distillation": ["general.steps=0", "task.objective.kind=labels"],
+}
+"""What is run beside the recipe, with the same student: row of the table to what it changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +34,20 @@ class Quickstart:
     Args:
         teacher: The run that pretrained the teacher.
         run: The run of the recipe `quickstart`.
-        baseline: The same without phase 1.
+        baselines: Row to the run of that baseline.
         seconds: What all of it took this time.
     """
 
     teacher: Run
     run: Run
-    baseline: Run
+    baselines: dict[str, Run]
     seconds: float
 
     @property
     def made(self) -> int:
         """How many artifacts were made now."""
-        return self.teacher.made + self.run.made + self.baseline.made
+        runs = (self.teacher, self.run, *self.baselines.values())
+        return sum(one.made for one in runs)
 
 
 def quickstart(
@@ -54,7 +58,7 @@ def quickstart(
     pretrain_overrides: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> Quickstart:
-    """Make the world and the teacher, run the recipe and its baseline; nothing is done twice.
+    """Make the world and the teacher, run the recipe and its baselines; nothing is done twice.
 
     Args:
         store: Folder of artifacts; the world is made in it.
@@ -75,9 +79,12 @@ def quickstart(
     model = teacher.artifacts["pretrain"].path("model")
     given = [f"seed={seed}", *overrides]
     run = pipeline.run(_distilling(world, model, given), ground, name=f"quickstart{ending}")
-    plain = _distilling(world, model, [*given, "general.steps=0"])
-    baseline = pipeline.run(plain, ground, name=f"quickstart{ending}-without-phase-1")
-    return Quickstart(teacher, run, baseline, time.monotonic() - started)
+    baselines = {}
+    for row, changes in BASELINES.items():
+        changed = _distilling(world, model, [*given, *changes])
+        name = f"quickstart{ending}-{row.replace(' ', '-')}"
+        baselines[row] = pipeline.run(changed, ground, name=name)
+    return Quickstart(teacher, run, baselines, time.monotonic() - started)
 
 
 def _pretraining(world: Path, overrides: Sequence[str]) -> PretrainRecipe:

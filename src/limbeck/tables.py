@@ -32,18 +32,15 @@ def scores_table(told: Mapping[str, Any], also: Mapping[str, Mapping[str, Any]] 
     return table
 
 
-def fidelity_line(told: Mapping[str, Any]) -> str:
+def fidelity_text(told: Mapping[str, Any]) -> str:
     """Give how the student answers held-out text beside its teacher, a language after the other.
 
     Nothing where the task cannot be asked of running text.
     """
-    if not told["fidelity"]:
-        return ""
-    found = [
+    return ", ".join(
         f"{language} {100 * one['metrics'][one['primary']]:.1f}"
         for language, one in told["fidelity"].items()
-    ]
-    return "fidelity (student against teacher on unlabelled text): " + ", ".join(found)
+    )
 
 
 def _cost_cells(told: Mapping[str, Any], system: str) -> Iterator[str]:
