@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from benchmarks.tagging import machine_line, recipe_of
+from benchmarks.zero_shot import machine_line, recipe_of
 from limbeck import pipeline
 from limbeck.artifact import Store
 from limbeck.blocks import PackedText

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tagging import machine_line
+from benchmarks.zero_shot import machine_line
 from limbeck import pipeline, quickstart
 from limbeck.artifact import Store
 from limbeck.recipe import Recipe, read_recipe, toml_string

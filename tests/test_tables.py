@@ -2,9 +2,11 @@
 
 import io
 import json
+from argparse import Namespace
+from pathlib import Path
 
 import pytest
-from benchmarks.tagging import front_lines, markdown, rows_of
+from benchmarks.zero_shot import front_lines, markdown, rows_of
 from rich.console import Console
 
 from conftest import Finished
@@ -29,6 +31,10 @@ def test_a_baselines_student_is_a_row_after_the_student(told: dict):
     assert names == [*expected, "student keeps"]
 
 
+def given(note: str) -> Namespace:
+    return Namespace(seed=0, note=note, title="A title", out=Path("results/tiny"))
+
+
 def test_fidelity_is_told_for_every_language(told: dict):
     line = fidelity_text(told)
     assert "aaa " in line and "bbb " in line
@@ -37,7 +43,7 @@ def test_fidelity_is_told_for_every_language(told: dict):
 @pytest.mark.parametrize("variant", ["student: both phases", "phase 1 only"])
 def test_the_benchmarks_page_has_a_row_a_system(told: dict, variant: str):
     rows = rows_of(told, variant, is_first=True)
-    page = markdown({"tiny": rows}, seed=0, threads=2, note="Trained once.")
+    page = markdown({"tiny": rows}, given("Trained once."))
     assert "Trained once." in page and f"| {variant} |" in page
     assert ("| tiny |" in page) == (variant == "student: both phases"), "the summary's row"
 
@@ -45,7 +51,7 @@ def test_the_benchmarks_page_has_a_row_a_system(told: dict, variant: str):
 def test_a_teacher_that_scores_nothing_leaves_nothing_to_keep(told: dict):
     rows = rows_of(told, "student: both phases", is_first=True)
     rows[2]["scores"]["bbb"]["retention"] = None
-    assert "–" in markdown({"tiny": rows}, seed=0, threads=2, note="")
+    assert "–" in markdown({"tiny": rows}, given(""))
 
 
 def test_a_front_holds_what_nothing_cheaper_beats():

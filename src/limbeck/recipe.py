@@ -23,7 +23,6 @@ from limbeck.errors import RecipeError
 from limbeck.sections import (
     Corpus,
     CorpusText,
-    Evaluate,
     General,
     Languages,
     Machine,
@@ -34,7 +33,7 @@ from limbeck.sections import (
     Vocabulary,
     knob,
 )
-from limbeck.task_section import Task
+from limbeck.task_section import BenchmarkChoice, Evaluate, Task
 
 
 class Recipe(Section):
@@ -82,6 +81,11 @@ class Recipe(Section):
     def train_languages(self) -> list[str]:
         """The languages whose labels are trained on, each once."""
         return list(dict.fromkeys(self.task.train_languages or [self.languages.source]))
+
+    def benchmark_of(self, language: str) -> BenchmarkChoice:
+        """The labelled data of a language: a target's may be in a benchmark of its own."""
+        other = self.evaluate.benchmark
+        return self.task.benchmark if other is None or language in self.train_languages else other
 
     @property
     def scored_languages(self) -> list[str]:

@@ -291,25 +291,6 @@ class General(Section):
         return self
 
 
-class Evaluate(Section):
-    """What is scored at the end: teacher and student, on the source and every target."""
-
-    languages: list[str] | None = knob(
-        None,
-        "Languages with gold labels to score; if not given, the labels' language and each target. "
-        "The others are only compared with their teacher, on held-out text.",
-        min_length=1,
-    )
-    splits: list[str] = knob(["test"], "Splits that are scored.", reason="usual", min_length=1)
-    resamples: int = knob(
-        1000,
-        "Bootstrap resamples of an interval.",
-        unit="samples",
-        reason="two digits of a 95 % interval",
-        gt=0,
-    )
-
-
 class Machine(Section):
     """How the work is carried out; nothing here changes a result's key."""
 

@@ -1,4 +1,4 @@
-"""The recipe's section on phase 2: the task, its labels, what is minimised."""
+"""The recipe's sections on phase 2 and on scoring: the task, its labels, what is minimised."""
 
 from typing import Literal
 
@@ -152,3 +152,26 @@ class Task(Section):
         """The languages that `train_language` names, none where it names none."""
         named = self.train_language or []
         return [named] if isinstance(named, str) else named
+
+
+class Evaluate(Section):
+    """What is scored at the end: teacher and student, on the source and every target."""
+
+    languages: list[str] | None = knob(
+        None,
+        "Languages with gold labels to score; if not given, the labels' language and each target. "
+        "The others are only compared with their teacher, on held-out text.",
+        min_length=1,
+    )
+    benchmark: BenchmarkChoice | None = knob(
+        None,
+        "Where the targets' gold labels are, if in another benchmark than those learned from.",
+    )
+    splits: list[str] = knob(["test"], "Splits that are scored.", reason="usual", min_length=1)
+    resamples: int = knob(
+        1000,
+        "Bootstrap resamples of an interval.",
+        unit="samples",
+        reason="two digits of a 95 % interval",
+        gt=0,
+    )

@@ -33,7 +33,7 @@ _MOST_TEXTS = 500
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     return {
-        **recipe.evaluate.model_dump(),
+        **recipe.evaluate.model_dump(exclude={"benchmark": {"root"}}),
         **labels_section(recipe),
         "languages": recipe.scored_languages,
         "targets": recipe.languages.targets,
@@ -61,15 +61,15 @@ def _run(job: Job) -> Outcome:
         "trimmed teacher": (trimmed_tuned_teacher(job, attention="sdpa"), trimmed),
         "student": (student, trimmed),
     }
-    train = read_labelled(recipe).train
+    labelled = read_labelled(recipe)
     scores: dict[str, dict[str, Any]] = {name: {} for name in (*systems, "majority label")}
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
     timed: tuple[Any, ...] = ()
-    for place, data in _test_sets(recipe):
+    for place, data in _test_sets(recipe, labelled.labels):
         timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
-        found["majority label"] = task.majority(train, data.examples)
+        found["majority label"] = task.majority(labelled.train, data.examples)
         for name, predictions in found.items():
             scored = score(
                 task,
@@ -109,11 +109,13 @@ def _run(job: Job) -> Outcome:
     )
 
 
-def _test_sets(recipe: Recipe) -> Iterator[tuple[str, Examples]]:
+def _test_sets(recipe: Recipe, labels: tuple[str, ...]) -> Iterator[tuple[str, Examples]]:
+    """Give the test sets by place; those of another benchmark in the labels learned."""
     for language in recipe.scored_languages:
         for split in recipe.evaluate.splits:
             place = language if len(recipe.evaluate.splits) == 1 else f"{language}.{split}"
-            yield place, read_split(recipe, language, split)
+            is_other = recipe.benchmark_of(language) != recipe.task.benchmark
+            yield place, read_split(recipe, language, split, labels=labels if is_other else None)
 
 
 def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:

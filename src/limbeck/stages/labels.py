@@ -23,14 +23,14 @@ def labels_section(recipe: Recipe) -> dict[str, Any]:
 
 def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str, str]:
     """Give the hashes of the label files of these splits of these languages."""
-    chosen = recipe.task.benchmark
-    files = find_benchmark(chosen.name).files
-    return {
-        f"{language}/{path.name}": file_hash(path)
-        for language, splits in wanted.items()
-        for split in splits
-        for path in files(chosen.root, language, split)
-    }
+    found = {}
+    for language, splits in wanted.items():
+        chosen = recipe.benchmark_of(language)
+        files = find_benchmark(chosen.name).files
+        for split in splits:
+            for path in files(chosen.root, language, split):
+                found[f"{language}/{path.name}"] = file_hash(path)
+    return found
 
 
 def train_files(recipe: Recipe) -> dict[str, str]:
@@ -44,7 +44,7 @@ def read_split(
     recipe: Recipe, language: str, split: str, *, labels: tuple[str, ...] | None = None
 ) -> Examples:
     """Read one split of one language of the recipe's benchmark, with a label set if given."""
-    chosen = recipe.task.benchmark
+    chosen = recipe.benchmark_of(language)
     return load(
         find_benchmark(chosen.name),
         root=chosen.root,

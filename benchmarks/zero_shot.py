@@ -1,10 +1,11 @@
-"""The zero-shot tagging table: shipped recipes × ways to make the student, teacher beside.
+"""The zero-shot table: shipped recipes × ways to make the student, teacher beside.
 
-    python -m benchmarks.tagging --data DATA --teacher TEACHER --store STORE --out results/tagging
+    python -m benchmarks.zero_shot --data DATA --teacher TEACHER --store STORE --out results/tagging
 
-DATA holds `corpora/`, `pos/` and `ner/`; TEACHER is a model folder. Each variant is the shipped
-recipe with the overrides of `VARIANTS`, so each row can be had alone by `limbeck run --set`.
-Writes OUT.json and OUT.md after every run, so that a stopped table is a shorter table.
+DATA holds `corpora/`, `pos/`, `ner/`, … as recipes name them; TEACHER is a model folder. Each
+variant is the shipped recipe with the overrides of `VARIANTS`, so each row can be had alone by
+`limbeck run --set`. Writes OUT.json and OUT.md after every run, so that a stopped table is a
+shorter table.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from limbeck import bench, pipeline
 from limbeck.artifact import Store
 from limbeck.doctor import facts
 from limbeck.recipe import Recipe, read_recipe, toml_string
+from limbeck.tasks import TASKS
 
 VARIANTS: dict[str, list[str]] = {
     "student: both phases": [],
@@ -44,11 +46,17 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
         f"corpus.{language}={toml_string(places.data / 'corpora' / f'{language}.txt')}"
         for language in shipped.corpus.texts
     ]
+    roots = {"task": shipped.task.benchmark, "evaluate": shipped.evaluate.benchmark}
+    benchmarks = [
+        f"{section}.benchmark.root={toml_string(places.data / Path(one.root).name)}"
+        for section, one in roots.items()
+        if one is not None
+    ]
     return read_recipe(
         name,
         [
             f"teacher.model={toml_string(places.teacher)}",
-            f"task.benchmark.root={toml_string(places.data / shipped.task.kind)}",
+            *benchmarks,
             f"seed={places.seed}",
             *corpora,
             *overrides,
@@ -56,11 +64,11 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
     )
 
 
-def latency(model_folder: Path, *, length: int = 32) -> float:
+def latency(model_folder: Path, *, head: str, length: int = 32) -> float:
     """Give the median milliseconds of one sentence of `length` pieces, batch 1, in torch."""
     from limbeck.encoder import load_encoder
 
-    model = load_encoder(model_folder, head="tagging", attention="sdpa")
+    model = load_encoder(model_folder, head=head, attention="sdpa")
     ids = torch.from_numpy(np.random.default_rng(0).integers(5, 1000, (1, length)))
     mask = torch.ones_like(ids)
     with torch.inference_mode():
@@ -114,18 +122,18 @@ def machine_line() -> str:
     return f"{found['cores']} cores, {found['cpu']} ({flags}), {gigabytes:.0f} GiB, no GPU"
 
 
-HEAD = """# Zero-shot tagging on real text
+HEAD = """# {title}
 
-Made by `python -m benchmarks.tagging --data $DATA --teacher $TEACHER --store $STORE --out
-results/tagging --recipes …`; every row is the shipped recipe of that name with the overrides that
-`VARIANTS` in `benchmarks/tagging.py` gives. Machine: {machine}. One seed ({seed}) so far.
+Made by `python -m benchmarks.zero_shot --data $DATA --teacher $TEACHER --store $STORE --out
+results/{out} --recipes …`; every row is the shipped recipe of that name with the overrides that
+`VARIANTS` in `benchmarks/zero_shot.py` gives. Machine: {machine}. One seed ({seed}) so far.
 
-Labels are English only; the target's labels are read once, for the score. Models are selected on
-English dev data. Scores are percent with a bootstrap 95 % interval over test sentences; *kept* is
-the student's score over its full teacher's, *loyal* the share of the test set's words (percent)
-that both answer alike, *fidelity* the student's score on held-out unlabelled text, its teacher's
-answers taken for gold. *ms*: median latency of one sentence of 32 pieces in torch, batch 1,
-{threads} threads. {note}
+Labels are the source's only; the target's are read once, for the score. Models are selected on
+the source's dev data. Scores are percent with a bootstrap 95 % interval over test examples; *kept*
+is the student's score over its full teacher's, *loyal* the share of the test set's answers
+(percent) in which both agree, *fidelity* the student's score on held-out unlabelled text, its
+teacher's answers taken for gold. *ms*: median latency of one sentence of 32 pieces in torch, batch
+1, {threads} threads. {note}
 What the tables say stands in [README.md](README.md). First the target's scores, a row each recipe;
 then every table whole.
 """
@@ -186,9 +194,17 @@ def summary(tables: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def markdown(tables: dict[str, list[dict[str, Any]]], *, seed: int, threads: int, note: str) -> str:
+def markdown(tables: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> str:
     """Give every table as Markdown."""
-    head = HEAD.format(machine=machine_line(), seed=seed, threads=threads, note=note)
+    seed = given.seed
+    head = HEAD.format(
+        title=given.title,
+        out=given.out.name,
+        machine=machine_line(),
+        seed=seed,
+        threads=torch.get_num_threads(),
+        note=given.note,
+    )
     lines = [head, *summary(tables), ""]
     for name, rows in tables.items():
         places = list(rows[0]["scores"])
@@ -222,9 +238,7 @@ def markdown(tables: dict[str, list[dict[str, Any]]], *, seed: int, threads: int
 def write(tables: dict[str, list[dict[str, Any]]], places: argparse.Namespace) -> None:
     """Write OUT.json and OUT.md."""
     places.out.with_suffix(".json").write_text(json.dumps(tables, indent=1) + "\n")
-    threads = torch.get_num_threads()
-    page = markdown(tables, seed=places.seed, threads=threads, note=places.note)
-    places.out.with_suffix(".md").write_text(page)
+    places.out.with_suffix(".md").write_text(markdown(tables, places))
 
 
 def main() -> None:
@@ -240,6 +254,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="a sentence for the page: how it was trained")
+    parser.add_argument("--title", default="Zero-shot transfer on real text")
     parser.add_argument("--only-done", action="store_true", help="leave out what is not done yet")
     places = parser.parse_args()
     store = Store(places.store)
@@ -257,7 +272,7 @@ def main() -> None:
                 stage = {"teacher": "teacher", variant: "task"}.get(row["system"])
                 if stage:
                     folder = run.artifacts[stage].folder / "model"
-                    row["p50_ms"] = latency(folder)
+                    row["p50_ms"] = latency(folder, head=TASKS[recipe.task.kind].head)
             rows += new
             tables[name] = rows
             write(tables, places)
