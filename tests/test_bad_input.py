@@ -403,7 +403,7 @@ def test_a_damaged_artifact_that_is_needed(complaint: Complain, kept_store: Path
     [
         ("./none", "pos", "pos/bbb/test.txt", "./none: no such folder"),
         ("MODEL", "pos", "pos/none.txt", "none.txt: no such file"),
-        ("MODEL", "parsing", "pos/bbb/test.txt", "no such task; found 'parsing'; expected one of"),
+        ("MODEL", "poetry", "pos/bbb/test.txt", "no such task; found 'poetry'; expected one of"),
         ("MODEL", "ner", "ner/bbb/test.txt", "labels are another task's; found ner, and a model"),
         ("MODEL", "pos", "ner/bbb/test.txt", "a tag outside the labels asked for; found 'O'"),
         ("TEACHER", "pos", "pos/bbb/test.txt", "its head is another; found ModernBertForMask"),

@@ -14,6 +14,7 @@ from conftest import Finished, Told
 from limbeck import __version__, cli
 from limbeck.pretrain_recipe import PRETRAINING
 from limbeck.recipe import shipped_recipes
+from limbeck.tasks import TASKS
 
 Call = Callable[..., Told]
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
@@ -202,3 +203,8 @@ def test_doctor_works_without_torch(monkeypatch):
     found = doctor.facts(Path("/"))
     assert found["devices"] == [] and "pip install" in found["precision"]
     assert found["cpu"] and found["cpu_flags"] == []
+
+
+def test_the_tasks_that_help_names_are_those_of_the_table():
+    named = cli.TASK_NAMES.rstrip(".").replace(" or ", ", ").split(", ")
+    assert named == list(TASKS)

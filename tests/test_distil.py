@@ -107,6 +107,7 @@ def make_batch(head: str = "tagging") -> Batch:
     elif head == "tree":
         marks = {
             "firsts": torch.tensor([[1, 3, 5], [1, 3, -100]]),
+            "lasts": torch.tensor([[2, 3, 5], [1, 3, -100]]),
             "owned": torch.tensor([[1, 1, 0], [1, 1, -100]]),
             "heads": torch.tensor([[2, 0, -100], [0, 1, -100]]),
             "relations": torch.tensor([[1, 0, -100], [0, 2, -100]]),

@@ -45,7 +45,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "world",
     ),
     # use
-    2: ("evaluate", "bench", "report"),
+    2: ("asking", "evaluate", "bench", "report"),
     # parts: torch
     3: (
         "architectures",

@@ -115,7 +115,10 @@ def test_explain_names_the_nearest_field():
         ("task.objective.kindd", "r.toml: task.objective.kindd: unknown key; expected 'kind'"),
         ("corpus.yor.colum", "r.toml: corpus.yor.colum: unknown key; expected 'column'"),
         ("corpus.filter.held", "expected 'held_out'; see `limbeck explain corpus.filter`"),
-        ("evaluate.zzz", "expected one of: languages, splits, resamples; see `limbeck explain"),
+        (
+            "evaluate.zzz",
+            "expected one of: languages, benchmark, splits, resamples; see `limbeck explain",
+        ),
         ("zzz", "expected one of: name, seed, languages"),
     ],
 )

@@ -1,9 +1,12 @@
 """The command line: parse, call, print. Nothing here imports torch."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limbeck import __version__
-from limbeck.errors import ArtifactError, LimbeckError, RecipeError
+from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
 from limbeck.tables import fidelity_text, losses_table, retrieval_table, scores_table
 
 app = typer.Typer(
@@ -30,6 +33,7 @@ SetOption = Annotated[
 ]
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name.")]
 DEFAULT_STORE = Path("store")
+TASK_NAMES = "ner, pos, parsing, nli, paraphrase, topics, sentiment or qa."
 
 
 @app.command()
@@ -281,8 +285,8 @@ def _corpora(given: list[str]) -> dict[str, str]:
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
-    task: Annotated[str, typer.Option(help="ner or pos.")],
-    file: Annotated[Path, typer.Option(help="A labelled CoNLL-style file.")],
+    task: Annotated[str, typer.Option(help=TASK_NAMES)],
+    file: Annotated[Path, typer.Option(help="A labelled file, as the task's benchmarks have it.")],
     language: Annotated[str, typer.Option(help="Its language, for the record.")] = "und",
     as_json: JsonOption = False,
 ) -> None:
@@ -297,6 +301,49 @@ def evaluate(
         low, high = scores.interval[metric]
         print(f"{metric:<12} {100 * value:6.2f}  [{100 * low:.2f}, {100 * high:.2f}]")
     print(f"n = {scores.n} sentences")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
+    file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for stdin.")] = Path("-"),
+    task: Annotated[
+        str | None, typer.Option(help="Its task, where the model does not say.")
+    ] = None,
+) -> None:
+    """Answer lines as they come: one line of JSON for each.
+
+    Text, `{"text": …}` or `{"words": […]}`; pairs of texts with a tab between, or `{"text": …,
+    "pair": …}`; questions as `{"question": …, "context": …}`.
+    """
+    from limbeck.judge import answer_lines, load_task_model
+
+    loaded = load_task_model(model, task=task)
+    with _lines(file) as lines:
+        for answer in answer_lines(loaded, lines, source=str(file)):
+            print(answer, flush=True)
+
+
+@contextmanager
+def _lines(file: Path) -> Iterator[Iterator[str]]:
+    """Give the lines of a file or of stdin; only a line feed ends one."""
+    if str(file) != "-" and not file.is_file():
+        raise DataError("no such file", where=str(file))
+    with contextlib.ExitStack() as stack:
+        binary = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
+        yield (_decoded(line, f"{file}:{n}") for n, line in enumerate(binary, start=1))
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "the line is not UTF-8",
+            where=where,
+            found=f"byte 0x{line[error.start]:02x} at offset {error.start}",
+            do="convert it to UTF-8",
+        ) from None
 
 
 @app.command()

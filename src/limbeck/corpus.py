@@ -106,7 +106,12 @@ def words_of(text: str) -> list[str]:
     between them. No measure for scripts written without spaces: a Chinese or Thai clause is one
     word.
     """
-    return [one.group() for one in _word_pattern().finditer(text)]
+    return [text[start:stop] for start, stop in word_places(text)]
+
+
+def word_places(text: str) -> list[tuple[int, int]]:
+    """Give where each word of `words_of` starts and stops, in characters."""
+    return [one.span() for one in _word_pattern().finditer(text)]
 
 
 @cache

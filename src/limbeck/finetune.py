@@ -25,6 +25,8 @@ _CHUNK = 32
 """Batches whose windows are sorted by length together: little padding, still well shuffled."""
 
 Examples = Sequence[Any]
+SETTINGS = "limbeck_settings"
+"""Entry of a model's config: what its task's decoder is told beside."""
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> Batch:
@@ -161,10 +163,11 @@ def predict(
     max_pieces: int,
     device: torch.device | str = "cpu",
 ) -> list[Any]:
-    """Give one prediction an example: encode, run, decode."""
+    """Give one prediction an example: encode, run, decode as the model was calibrated."""
     windows = task.encode(examples, tokenizer, None, max_pieces=max_pieces)
     found = outputs_of(model, windows, head=task.head, device=device)
-    return task.decode(examples, windows, found, labels)
+    settings = getattr(model.config, SETTINGS, {})
+    return task.decode(examples, windows, found, labels, **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +258,7 @@ def tune(
         seed=seed,
         evaluations=pace.evaluations,
     )
-    return fit(
+    history = fit(
         model,
         mix(batches, windows) if mix else batches,
         terms=terms or label_terms(lesson.task.head),
@@ -265,3 +268,25 @@ def tune(
         judge=judge_of(lesson, tokenizer, device=choose_device(machine.device)),
         name=name,
     )
+    calibrate(model, tokenizer, lesson=lesson, device=choose_device(machine.device))
+    return history
+
+
+def calibrate(
+    model: PreTrainedModel, tokenizer: Tokenizer, *, lesson: Lesson, device: torch.device
+) -> None:
+    """Choose what the task's decoder is told beside, on the dev set; keep it in the config."""
+    if lesson.task.calibrate is None:
+        return
+    told = predict(
+        model,
+        tokenizer,
+        task=lesson.task,
+        examples=lesson.dev,
+        labels=lesson.labels,
+        max_pieces=lesson.max_pieces,
+        device=device,
+    )
+    settings = lesson.task.calibrate(lesson.dev, told)
+    if settings:
+        setattr(model.config, SETTINGS, settings)

@@ -20,6 +20,9 @@ from limbeck.tasks.windows import Window
 NEVER = -1e4
 """Score of what cannot be an answer; finite, for 0 times infinity is no number."""
 
+POOLING = "first"
+"""What stands for a word of several pieces in a parser; a model's config keeps its own."""
+
 Batch = Mapping[str, Tensor]
 Answers = dict[str, Tensor]
 
@@ -104,7 +107,8 @@ def _span_gold(batch: Batch) -> Answers:
 
 
 def _tree_scores(model: PreTrainedModel, logits: Tensor, batch: Batch) -> Tensor:
-    return model.classifier.pairs(logits, batch["firsts"])  # type: ignore[no-any-return, union-attr, operator]
+    head: Any = model.classifier
+    return head.pairs(logits, batch["firsts"], batch["lasts"])  # type: ignore[no-any-return]
 
 
 def _tree_answers(scores: Tensor, batch: Batch, guide: Tensor | None) -> Answers:
@@ -140,18 +144,20 @@ class Biaffine(nn.Module):
     """Scores of every pair of words: how likely one is the other's head, and by which relation.
 
     Its forward pass projects the states of pieces, so that it stands where a token classifier
-    stands; `pairs` scores pairs of words, each by its first piece, or the begin piece as the root.
+    stands; `pairs` scores pairs of words, the begin piece being the root.
 
     Args:
         width: D.
         relations: R.
+        pooling: A word is its "first" piece, or the "mean" of its pieces.
 
     Source: Dozat and Manning 2017, section 3 (arXiv 1611.01734), with one layer, no dropout, and
     the begin piece as the root.
     """
 
-    def __init__(self, width: int, relations: int):
+    def __init__(self, width: int, relations: int, *, pooling: str):
         super().__init__()
+        self.pooling = pooling
         self.sizes = (min(width, 256), min(width, 256), min(width, 96), min(width, 96))
         self.project = nn.Linear(width, sum(self.sizes))
         self.arc = nn.Linear(self.sizes[0], self.sizes[1])
@@ -163,15 +169,15 @@ class Biaffine(nn.Module):
         """Give projections [B, T, P] of states [B, T, D]."""
         return nn.functional.gelu(self.project(states))
 
-    def pairs(self, projections: Tensor, firsts: Tensor) -> Tensor:
+    def pairs(self, projections: Tensor, firsts: Tensor, lasts: Tensor) -> Tensor:
         """Give scores [B, W, W + 1, 1 + R]: of the arc, then of each relation.
 
         Args:
             projections: [B, T, P].
             firsts: Place of the first piece of each word, int64 [B, W]; negative at padding.
+            lasts: Place of its last piece.
         """
-        places = firsts.clamp(min=0)
-        words = projections.gather(1, places[..., None].expand(-1, -1, projections.shape[-1]))
+        words = self._words(projections, firsts.clamp(min=0), lasts.clamp(min=0))
         heads = torch.cat([projections[:, :1], words], dim=1)
         dependent, _, relation_dependent, _ = words.split(self.sizes, dim=-1)
         _, head, _, relation_head = heads.split(self.sizes, dim=-1)
@@ -182,6 +188,18 @@ class Biaffine(nn.Module):
         relations = relations + self.of_dependent(relation_dependent)[:, :, None]
         relations = relations + self.of_head(relation_head)[:, None]
         return torch.cat([arcs[..., None], relations], dim=-1)
+
+    def _words(self, projections: Tensor, firsts: Tensor, lasts: Tensor) -> Tensor:
+        if self.pooling == "first":
+            return _at(projections, firsts)
+        sums = nn.functional.pad(projections.float().cumsum(1), (0, 0, 1, 0))
+        count = (lasts - firsts + 1)[..., None]
+        return ((_at(sums, lasts + 1) - _at(sums, firsts)) / count).to(projections.dtype)
+
+
+def _at(states: Tensor, places: Tensor) -> Tensor:
+    """Give the states [B, W, P] at places [B, W] of [B, T, P]."""
+    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
 
 
 def _of(auto: Any) -> Callable[[PreTrainedConfig], type]:
@@ -205,7 +223,9 @@ def _parser(config: PreTrainedConfig) -> type:
     def build(self: Any, config: PreTrainedConfig, **options: Any) -> None:
         tagger.__init__(self, config, **options)
         width = int(getattr(config, architecture_of(config).width))
-        self.classifier = Biaffine(width, int(config.num_labels or 0))
+        pooling = getattr(config, "word_pooling", POOLING)
+        config.word_pooling = pooling
+        self.classifier = Biaffine(width, int(config.num_labels or 0), pooling=pooling)
         self.post_init()
 
     name = tagger.__name__.replace("TokenClassification", "DependencyParsing")

@@ -1,39 +1,83 @@
-"""Score a task model's folder on one labelled file, outside any run."""
+"""A task model's folder outside any run: scored on a labelled file, or asked line by line."""
 
+import json
 import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
+from limbeck.asking import read_line, told
 from limbeck.benchmarks import Examples, load_file
 from limbeck.errors import DataError, ModelError
 from limbeck.evaluate import Scores, score
 from limbeck.hub import model_folder, read_config
-from limbeck.tasks import find_task
+from limbeck.task_section import WINDOW_PIECES
+from limbeck.tasks import Task, find_task
 from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
+_BATCH_LINES = 64
 
-def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) -> Scores:
-    """Score a model on one CoNLL-style file.
+
+@dataclass(frozen=True, slots=True)
+class TaskModel:
+    """A model with the head of a task, ready to be asked.
 
     Args:
-        model: A token classification model's folder, or a hub id.
-        task: `ner` or `pos`.
-        file: The labelled file. Entity types that the model does not know are read as `O` and
-            told in the log; unknown parts of speech are an error.
-        language: For the record.
+        task: A record of `TASKS`.
+        model: In eval mode, on the CPU.
+        tokenizer: Its own.
+        labels: In the order of its classes.
+    """
+
+    task: Task
+    model: Any
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+
+    def predict(self, examples: Sequence[Any]) -> list[Any]:
+        """Give one prediction an example."""
+        from limbeck.finetune import predict
+
+        return predict(
+            self.model,
+            self.tokenizer,
+            task=self.task,
+            examples=examples,
+            labels=self.labels,
+            max_pieces=WINDOW_PIECES.get(self.task.name, 128),
+        )
+
+
+def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
+    """Load a task model's folder, or a hub id.
+
+    Args:
+        task: A name of `TASKS`; without it, what the model's config says.
 
     Raises:
-        LimbeckError: The model or the file cannot be read, or they are not of this task.
+        LimbeckError: It cannot be read, is not of this task, or does not say of which it is.
     """
-    record = find_task(task)
-    if not file.is_file():
-        raise DataError("no such file", where=str(file))
+    if task is not None:
+        find_task(task)
     folder = model_folder(str(model))
-    kinds = [str(kind) for kind in read_config(folder).get("architectures") or ()]
+    config = read_config(folder)
+    named = task or config.get("limbeck_task")
+    if named is None:
+        raise ModelError(
+            "the model does not say what its task is",
+            where=f"{folder}/config.json",
+            expected="the entry limbeck_task",
+            do="name it with --task",
+        )
+    record = find_task(str(named))
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
     from limbeck.encoder import load_encoder
-    from limbeck.finetune import predict
     from limbeck.heads import HEADS
 
     ending = HEADS[record.head].ending
@@ -44,21 +88,52 @@ def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) ->
             found=", ".join(kinds) or "no architectures in config.json",
             expected=f"…{ending}, such as the folder `model` of a task artifact",
         )
-
     loaded = load_encoder(folder, head=record.head, attention="sdpa")
     names: Any = loaded.config.id2label
-    labels = [names[number] for number in sorted(names)]
-    data = load_file(file, task=task, labels=labels)
+    labels = tuple(names[number] for number in sorted(names))
+    return TaskModel(record, loaded, load_tokenizer(folder), labels)
+
+
+def answer_lines(model: TaskModel, lines: Iterable[str], *, source: str) -> Iterator[str]:
+    """Answer lines of text or JSON as they come: one line of JSON for each, in order.
+
+    Args:
+        lines: See `asking.read_line`.
+        source: Where they come from, for messages.
+
+    Raises:
+        DataError: A line is not what the task is asked of; the answers before it were given.
+    """
+    numbered = enumerate(lines, start=1)
+    while some := list(islice(numbered, _BATCH_LINES)):
+        asked = [read_line(model.task.name, line, f"{source}:{n}") for n, line in some]
+        found = iter(model.predict([one.example for one in asked if one.example is not None]))
+        for one in asked:
+            answer = told(one, None if one.example is None else next(found))
+            yield json.dumps(answer, ensure_ascii=False)
+
+
+def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) -> Scores:
+    """Score a model on one labelled file.
+
+    Args:
+        model: A task model's folder, or a hub id.
+        task: A name of `TASKS`.
+        file: In the layout that the task's benchmarks have. Entity types that the model does not
+            know are read as `O` and told in the log; other unknown labels are an error.
+        language: For the record.
+
+    Raises:
+        LimbeckError: The model or the file cannot be read, or they are not of this task.
+    """
+    find_task(task)
+    if not file.is_file():
+        raise DataError("no such file", where=str(file))
+    loaded = load_task_model(model, task=task)
+    data = load_file(file, task=task, labels=loaded.labels)
     _tell_unknown(data)
-    found = predict(
-        loaded,
-        load_tokenizer(folder),
-        task=record,
-        examples=data.examples,
-        labels=labels,
-        max_pieces=128,
-    )
-    return score(record, data.examples, found, language=language)
+    found = loaded.predict(data.examples)
+    return score(loaded.task, data.examples, found, language=language)
 
 
 def _tell_unknown(data: Examples) -> None:

@@ -54,6 +54,7 @@ def tune_model(
     from limbeck.finetune import Lesson, Pace, tune
 
     recipe = job.recipe
+    model.config.limbeck_task = recipe.task.kind  # What `limbeck predict` asks of it.
     return tune(
         model,
         tokenizer,

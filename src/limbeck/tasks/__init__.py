@@ -47,6 +47,9 @@ class Task:
         describe: An example to what a file of predictions tells of it: `where`, text, `gold`.
         identify: An example to the texts whose equals must not be divided.
         expand_labels: What a recipe names (entity types, tags) to the model's label set.
+        calibrate: Dev examples and predictions to what `decode` is told beside, by name: settings
+            that are chosen on the source's dev set and kept in the model's config. None where
+            there is nothing to choose.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Task:
     describe: Callable[..., dict[str, Any]]
     identify: Callable[..., Sequence[str]]
     expand_labels: Callable[[Sequence[str]], tuple[str, ...]]
+    calibrate: Callable[..., dict[str, float]] | None = None
 
 
 _NER = Task(
@@ -143,6 +147,7 @@ _QA = Task(
     describe=reading.describe,
     identify=reading.identify,
     expand_labels=tuple,
+    calibrate=answer_scores.calibrate,
 )
 _PAIRS = replace(_TOPICS, primary="accuracy", from_text=classification.pair_from_text)
 

@@ -204,6 +204,13 @@ def choose_threshold(questions: Sequence[Question], predictions: Sequence[Span])
     return float(doubt[best - 1]) if best else float(np.nextafter(doubt[0], -np.inf))
 
 
+def calibrate(questions: Sequence[Question], predictions: Sequence[Span]) -> dict[str, float]:
+    """Gives the threshold of "no answer", or nothing where every question has one."""
+    if all(question.answerable for question in questions):
+        return {}
+    return {"threshold": choose_threshold(questions, predictions)}
+
+
 def is_unspaced(character: str) -> bool:
     """Whether the character is of a script that is written without spaces between words."""
     return bool(_UNSPACED.match(character))

@@ -136,7 +136,7 @@ def encode(
     labels: Sequence[str] | None,
     *,
     max_pieces: int = 256,
-    stride: int = 64,
+    stride: int | None = None,
 ) -> list[Window]:
     """Gives the windows of all questions, in order: the question first, the context after.
 
@@ -154,7 +154,8 @@ def encode(
         tokenizer: Its truncation and padding are ignored; its post-processor joins the pair.
         labels: None leaves `start` and `end` ignored; what else is there does not matter.
         max_pieces: Length of the longest window, special pieces included.
-        stride: How many pieces of the context neighbouring windows share.
+        stride: How many pieces of the context neighbouring windows share; None for a quarter of
+            the longest window.
 
     Raises:
         RecipeError: half a window leaves no room beside special pieces and overlap.
@@ -163,6 +164,7 @@ def encode(
     """
     tokenizer = unlimited(tokenizer)
     frame = _frame(tokenizer)
+    stride = max_pieces // 4 if stride is None else stride
     room = max_pieces - frame.size
     cut(0, room=room - room // 2, stride=stride)
     asked = _question_pieces((one.question for one in questions), tokenizer)

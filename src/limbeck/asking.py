@@ -1,0 +1,159 @@
+"""Lines of input as examples of a task, and predictions as what is told of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from limbeck.corpus import word_places
+from limbeck.errors import DataError
+from limbeck.tasks import TASKS
+from limbeck.tasks.classification import LabelledText, is_blank
+from limbeck.tasks.parsing import ParsedSentence
+from limbeck.tasks.reading import Question
+from limbeck.tasks.scores import spans
+from limbeck.tasks.tagging import TaggedSentence
+
+PAIRS = ("nli", "paraphrase")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A line of input.
+
+    Args:
+        task: A name of `TASKS`.
+        example: What the task is asked; None where the line holds nothing to answer.
+        told: What the answer repeats: the text, the words and their places.
+    """
+
+    task: str
+    example: Any
+    told: Mapping[str, Any]
+
+
+def read_line(task: str, line: str, where: str) -> Asked:
+    """Read one line of input: text, or a JSON object.
+
+    Tagging, parsing, topics and sentiment read text, or `{"text": …}`; words that are split
+    already are `{"words": […]}`. Pairs are two texts with a tab between, or `{"text": …,
+    "pair": …}`. Questions are `{"question": …, "context": …}`.
+
+    Args:
+        task: A name of `TASKS`.
+        line: Without or with its line break.
+        where: `file:line`, for messages.
+
+    Raises:
+        DataError: The line is not what the task is asked of.
+    """
+    line = line.rstrip("\r\n")
+    head = TASKS[task].head
+    fields = _fields(line, where) if line.lstrip().startswith("{") else None
+    if head == "span":
+        return _question(task, fields, line, where)
+    if fields is None:
+        first, _, second = line.partition("\t") if task in PAIRS else (line, "", "")
+        fields = {"text": first} | ({"pair": second} if second else {})
+    if head == "text":
+        return _text(task, fields, where)
+    return _words(task, fields, where)
+
+
+def _fields(line: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise DataError("is no JSON", where=where, found=str(error)) from None
+    if not isinstance(found, dict):
+        raise DataError("is no JSON object", where=where, found=type(found).__name__)
+    return found
+
+
+def _string(fields: Mapping[str, Any], name: str, where: str) -> str:
+    found = fields.get(name)
+    if not isinstance(found, str):
+        raise DataError(
+            f"the field {name} is no text",
+            where=where,
+            found="nothing" if found is None else type(found).__name__,
+            expected=f'{{"{name}": "…"}}',
+        )
+    return found
+
+
+def _question(task: str, fields: Mapping[str, Any] | None, line: str, where: str) -> Asked:
+    if fields is None:
+        raise DataError(
+            "a question needs its context",
+            where=where,
+            found=line[:40],
+            expected='{"question": "…", "context": "…"}',
+        )
+    question, context = (_string(fields, name, where) for name in ("question", "context"))
+    is_empty = is_blank(question) or is_blank(context)
+    example = None if is_empty else Question(question, context, where=where)
+    return Asked(task, example, {"question": question})
+
+
+def _text(task: str, fields: Mapping[str, Any], where: str) -> Asked:
+    texts = {"text": _string(fields, "text", where)}
+    if task in PAIRS:
+        texts["pair"] = _string(fields, "pair", where)
+    if any(map(is_blank, texts.values())):
+        return Asked(task, None, texts)
+    return Asked(task, LabelledText(texts["text"], texts.get("pair"), where=where), texts)
+
+
+def _words(task: str, fields: Mapping[str, Any], where: str) -> Asked:
+    if "words" in fields:
+        words = fields["words"]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError("the field words is no list of texts", where=where, found=str(words))
+        repeated: dict[str, Any] = {"words": words}
+    else:
+        text = _string(fields, "text", where)
+        places = word_places(text)
+        words = [text[start:stop] for start, stop in places]
+        repeated = {"text": text, "words": words, "places": [list(place) for place in places]}
+    kind: Any = ParsedSentence if TASKS[task].head == "tree" else TaggedSentence
+    return Asked(task, kind(words=tuple(words), where=where) if words else None, repeated)
+
+
+def told(asked: Asked, prediction: Any) -> dict[str, Any]:
+    """Give what is told of an answer, ready for JSON.
+
+    Args:
+        asked: The line.
+        prediction: The task's prediction; None where there was nothing to answer.
+
+    Returns:
+        What was asked, and `labels` with `entities` (ner), `heads` and `relations`, `label`, or
+        `answer` with `start`, `stop` and `score`. Places are in characters, the end excluded.
+    """
+    head = TASKS[asked.task].head
+    if head == "span":
+        if prediction is None:
+            return {**asked.told, "answer": ""}
+        place = {"start": prediction.start, "stop": prediction.stop, "score": prediction.score}
+        return {**asked.told, "answer": prediction.text} | place
+    if head == "text":
+        return {**asked.told, "label": prediction}
+    if head == "tree":
+        heads, relations = zip(*prediction, strict=True) if prediction else ((), ())
+        return {**asked.told, "heads": list(heads), "relations": list(relations)}
+    labels = list(prediction or ())
+    found = {"entities": _entities(asked.told, labels)} if asked.task == "ner" else {}
+    return {**asked.told, "labels": labels, **found}
+
+
+def _entities(repeated: Mapping[str, Any], labels: Sequence[str]) -> list[dict[str, Any]]:
+    found = []
+    for span in spans(labels):
+        words = repeated["words"][span.start : span.stop]
+        one = {"type": span.kind, "first_word": span.start, "words": words}
+        if "places" in repeated:
+            start, stop = repeated["places"][span.start][0], repeated["places"][span.stop - 1][1]
+            one |= {"start": start, "stop": stop, "text": repeated["text"][start:stop]}
+        found.append(one)
+    return found

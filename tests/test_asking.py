@@ -1,0 +1,72 @@
+"""Lines of input are read for every task, and answers are told with their places."""
+
+import json
+
+import pytest
+
+from limbeck.asking import read_line, told
+from limbeck.errors import DataError
+from limbeck.tasks import TASKS
+from limbeck.tasks.reading import Span
+
+
+def test_words_of_running_text_keep_their_places():
+    asked = read_line("ner", "Ada  lives in\tLagos.\r\n", "f:1")
+    found = told(asked, ("B-PER", "O", "O", "B-LOC", "O"))
+    assert found["words"] == ["Ada", "lives", "in", "Lagos", "."]
+    assert [one["text"] for one in found["entities"]] == ["Ada", "Lagos"]
+    for one in found["entities"]:
+        assert found["text"][one["start"] : one["stop"]] == one["text"]
+
+
+def test_words_that_are_split_already_stay_as_they_are():
+    asked = read_line("ner", '{"words": ["New York", "!"]}', "f:1")
+    assert asked.example.words == ("New York", "!")
+    found = told(asked, ("B-LOC", "O"))
+    assert found["entities"] == [{"type": "LOC", "first_word": 0, "words": ["New York"]}]
+
+
+def test_pairs_are_two_texts_with_a_tab_between_or_named():
+    for line in ("a b\tc", '{"text": "a b", "pair": "c"}'):
+        asked = read_line("nli", line, "f:1")
+        assert (asked.example.text, asked.example.pair) == ("a b", "c")
+        assert told(asked, "neutral") == {"text": "a b", "pair": "c", "label": "neutral"}
+
+
+def test_trees_and_answers_are_told_by_their_parts():
+    tree = told(read_line("parsing", "x y", "f:1"), ((2, "det"), (0, "root")))
+    assert (tree["heads"], tree["relations"]) == ([2, 0], ["det", "root"])
+    asked = read_line("qa", '{"question": "who?", "context": "Ada did"}', "f:1")
+    answer = told(asked, Span("Ada", 0, 3, 1.5, -1.0))
+    assert answer == {"question": "who?", "answer": "Ada", "start": 0, "stop": 3, "score": 1.5}
+
+
+EMPTY = {
+    "nli": '{"text": " ", "pair": "x"}',
+    "paraphrase": "\tx",
+    "qa": '{"question": "", "context": "x"}',
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_line_without_anything_is_answered_with_nothing(task: str):
+    asked = read_line(task, EMPTY.get(task, " \n"), "f:1")
+    assert asked.example is None
+    json.dumps(told(asked, None))
+
+
+@pytest.mark.parametrize(
+    ("task", "line", "message"),
+    [
+        ("ner", '{"words": "a b"}', "f:7: the field words is no list of texts"),
+        ("ner", '{"text": 3}', "f:7: the field text is no text; found int"),
+        ("ner", "{oops", "f:7: is no JSON"),
+        ("topics", '{"title": "a"}', "f:7: the field text is no text; found nothing"),
+        ("nli", "only one", "f:7: the field pair is no text; found nothing"),
+        ("qa", "who?", "f:7: a question needs its context"),
+        ("qa", '{"question": "who?"}', "f:7: the field context is no text"),
+    ],
+)
+def test_what_the_task_is_not_asked_of_is_one_line(task: str, line: str, message: str):
+    with pytest.raises(DataError, match=message):
+        read_line(task, line, "f:7")
