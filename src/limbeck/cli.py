@@ -16,7 +16,13 @@ from rich.table import Table
 
 from limbeck import __version__
 from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
-from limbeck.tables import fidelity_text, losses_table, retrieval_table, scores_table
+from limbeck.tables import (
+    confusion_table,
+    fidelity_text,
+    losses_table,
+    retrieval_table,
+    scores_table,
+)
 
 app = typer.Typer(
     help="Distil a multilingual encoder into a small, fast model for one language and task.",
@@ -300,7 +306,9 @@ def evaluate(
     for metric, value in scores.metrics.items():
         low, high = scores.interval[metric]
         print(f"{metric:<12} {100 * value:6.2f}  [{100 * low:.2f}, {100 * high:.2f}]")
-    print(f"n = {scores.n} sentences")
+    if scores.confusion:
+        _print_table(confusion_table(scores.confusion))
+    print(f"n = {scores.n}")
 
 
 @app.command()

@@ -17,6 +17,20 @@ _CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often each gold label (row) was taken for each label (column), in `labels`' order."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+def _confusion_of(found: Mapping[str, Any] | None) -> Confusion | None:
+    if found is None:
+        return None
+    return Confusion(tuple(found["labels"]), tuple(map(tuple, found["counts"])))
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """What a system scored on a test set.
 
@@ -29,6 +43,7 @@ class Scores:
         interval: Lower and upper end of the 95 % interval by name of the metric.
         primary: The metric that systems are ranked by.
         per_label: Precision, recall, F1 and support of each label.
+        confusion: How often each gold label was taken for each, where answers are single labels.
     """
 
     task: str
@@ -39,6 +54,7 @@ class Scores:
     interval: dict[str, tuple[float, float]]
     primary: str
     per_label: tuple[LabelScore, ...] = ()
+    confusion: Confusion | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Gives what `limbeck evaluate --json` prints."""
@@ -51,6 +67,7 @@ class Scores:
             "interval": {name: list(ends) for name, ends in self.interval.items()},
             "primary": self.primary,
             "per_label": [asdict(label) for label in self.per_label],
+            **({"confusion": asdict(self.confusion)} if self.confusion else {}),
         }
 
     @classmethod
@@ -73,6 +90,7 @@ class Scores:
                 },
                 primary=found["primary"],
                 per_label=tuple(LabelScore(**label) for label in found.get("per_label", ())),
+                confusion=_confusion_of(found.get("confusion")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
@@ -147,7 +165,15 @@ def score(
         interval={name: _interval(draws[name]) for name in values},
         primary=task.primary,
         per_label=task.per_label(examples, predictions),
+        confusion=_confusion(task, examples, predictions),
     )
+
+
+def _confusion(task: Task, examples: Sequence[Any], predictions: Sequence[Any]) -> Confusion | None:
+    if task.confusion is None:
+        return None
+    labels, counts = task.confusion(examples, predictions)
+    return Confusion(tuple(labels), tuple(tuple(map(int, row)) for row in counts))
 
 
 def compare(

@@ -53,7 +53,7 @@ class Tokenizer(Section):
         20_000_000,
         "At most so many characters are learned from.",
         unit="characters",
-        reason="eleven languages, 24,000 unigram pieces: four minutes, more than twice that of 60 M",
+        reason="eleven languages, 24,000 unigram pieces: 4 minutes; 60 M took twice that",
         gt=0,
     )
 

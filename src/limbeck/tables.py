@@ -1,9 +1,12 @@
 """What runs tell, as tables for a terminal."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from limbeck.evaluate import Confusion
 
 
 def scores_table(told: Mapping[str, Any], also: Mapping[str, Mapping[str, Any]] = {}) -> Table:
@@ -41,6 +44,16 @@ def fidelity_text(told: Mapping[str, Any]) -> str:
         f"{language} {100 * one['metrics'][one['primary']]:.1f}"
         for language, one in told["fidelity"].items()
     )
+
+
+def confusion_table(found: "Confusion") -> Table:
+    """Give how often each gold label (row) was taken for each label (column)."""
+    table = Table("gold")
+    for label in found.labels:
+        table.add_column(label, justify="right")
+    for label, row in zip(found.labels, found.counts, strict=True):
+        table.add_row(label, *map(str, row))
+    return table
 
 
 def _cost_cells(told: Mapping[str, Any], system: str) -> Iterator[str]:

@@ -47,6 +47,8 @@ class Task:
         describe: An example to what a file of predictions tells of it: `where`, text, `gold`.
         identify: An example to the texts whose equals must not be divided.
         expand_labels: What a recipe names (entity types, tags) to the model's label set.
+        confusion: Examples and predictions to labels and int64 [C, C], how often each gold label
+            (row) was taken for each (column); None where answers are no single labels.
         calibrate: Dev examples and predictions to what `decode` is told beside, by name: settings
             that are chosen on the source's dev set and kept in the model's config. None where
             there is nothing to choose.
@@ -69,6 +71,7 @@ class Task:
     describe: Callable[..., dict[str, Any]]
     identify: Callable[..., Sequence[str]]
     expand_labels: Callable[[Sequence[str]], tuple[str, ...]]
+    confusion: Callable[..., tuple[tuple[str, ...], np.ndarray]] | None = None
     calibrate: Callable[..., dict[str, float]] | None = None
 
 
@@ -109,6 +112,7 @@ _TOPICS = Task(
     describe=classification.describe,
     identify=classification.identify,
     expand_labels=tuple,
+    confusion=label_scores.confusion,
 )
 _PARSING = Task(
     name="parsing",
