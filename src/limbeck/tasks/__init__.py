@@ -6,7 +6,7 @@ share these functions, so a model is asked the same way in both.
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,104 +75,52 @@ class Task:
     calibrate: Callable[..., dict[str, float]] | None = None
 
 
-_NER = Task(
-    name="ner",
-    head="tagging",
-    primary="f1",
-    encode=tagging.encode,
-    decode=tagging.decode,
-    statistics=scores.span_statistics,
-    metrics=scores.span_metrics,
-    per_label=scores.span_scores,
-    check=scores.check_spans,
-    agreement=scores.agreement,
-    count_units=tagging.count_words,
-    majority=tagging.majority,
-    from_text=tagging.from_text,
-    relabelled=tagging.relabelled,
-    describe=tagging.describe,
-    identify=tagging.identify,
-    expand_labels=tagging.iob2_labels,
-)
-_TOPICS = Task(
-    name="topics",
-    head="text",
-    primary="macro_f1",
-    encode=classification.encode,
-    decode=classification.decode,
-    statistics=label_scores.statistics,
-    metrics=label_scores.metrics,
-    per_label=label_scores.per_label,
-    check=label_scores.check,
-    agreement=label_scores.agreement,
-    count_units=classification.count_units,
-    majority=classification.majority,
-    from_text=classification.from_text,
-    relabelled=classification.relabelled,
-    describe=classification.describe,
-    identify=classification.identify,
-    expand_labels=tuple,
-    confusion=label_scores.confusion,
-)
-_PARSING = Task(
-    name="parsing",
-    head="tree",
-    primary="las",
-    encode=parsing.encode,
-    decode=parsing.decode,
-    statistics=tree_scores.statistics,
-    metrics=tree_scores.metrics,
-    per_label=tree_scores.per_label,
-    check=tree_scores.check,
-    agreement=tree_scores.agreement,
-    count_units=parsing.count_units,
-    majority=parsing.majority,
-    from_text=parsing.from_text,
-    relabelled=parsing.relabelled,
-    describe=parsing.describe,
-    identify=parsing.identify,
-    expand_labels=tuple,
-)
-_QA = Task(
-    name="qa",
-    head="span",
-    primary="f1",
-    encode=reading.encode,
-    decode=reading.decode,
-    statistics=answer_scores.statistics,
-    metrics=answer_scores.metrics,
-    per_label=answer_scores.per_label,
-    check=answer_scores.check,
-    agreement=answer_scores.agreement,
-    count_units=reading.count_units,
-    majority=answer_scores.majority,
-    from_text=reading.from_text,
-    relabelled=reading.relabelled,
-    describe=reading.describe,
-    identify=reading.identify,
-    expand_labels=tuple,
-    calibrate=answer_scores.calibrate,
-)
-_PAIRS = replace(_TOPICS, primary="accuracy", from_text=classification.pair_from_text)
+def _task(
+    name: str, *, head: str, primary: str, family: Any, scored: Any, **more: Callable[..., Any]
+) -> Task:
+    """Give a task of the functions of a family's module and of the module of its scores."""
+    reads = ("encode", "decode", "count_units", "from_text", "relabelled", "describe", "identify")
+    counts = ("statistics", "metrics", "per_label", "check", "agreement", "majority")
+    found = {one: getattr(family, one) for one in reads if one not in more}
+    found |= {
+        one: getattr(scored, one, None) or getattr(family, one) for one in counts if one not in more
+    }
+    return Task(name, head, primary, **{"expand_labels": tuple, **found, **more})
+
+
+_TAGGING: dict[str, Any] = {"head": "tagging", "family": tagging, "scored": scores}
+_PARSING: dict[str, Any] = {"head": "tree", "family": parsing, "scored": tree_scores}
+_TEXTS: dict[str, Any] = {
+    "head": "text",
+    "family": classification,
+    "scored": label_scores,
+    "confusion": label_scores.confusion,
+}
+_PAIRS: dict[str, Any] = _TEXTS | {"from_text": classification.pair_from_text}
+_READING: dict[str, Any] = {"head": "span", "family": reading, "scored": answer_scores}
+_SPANS: dict[str, Any] = {
+    "statistics": scores.span_statistics,
+    "metrics": scores.span_metrics,
+    "per_label": scores.span_scores,
+    "check": scores.check_spans,
+    "expand_labels": tagging.iob2_labels,
+}
+_TAGS: dict[str, Any] = {
+    "statistics": scores.tag_statistics,
+    "metrics": scores.tag_metrics,
+    "per_label": scores.tag_scores,
+    "check": scores.check_tags,
+}
 
 TASKS: dict[str, Task] = {
-    "ner": _NER,
-    "pos": replace(
-        _NER,
-        name="pos",
-        primary="accuracy",
-        statistics=scores.tag_statistics,
-        metrics=scores.tag_metrics,
-        per_label=scores.tag_scores,
-        check=scores.check_tags,
-        expand_labels=tagging.plain_labels,
-    ),
-    "parsing": _PARSING,
-    "nli": replace(_PAIRS, name="nli"),
-    "paraphrase": replace(_PAIRS, name="paraphrase"),
-    "topics": _TOPICS,
-    "sentiment": replace(_TOPICS, name="sentiment"),
-    "qa": _QA,
+    "ner": _task("ner", primary="f1", **_TAGGING, **_SPANS),
+    "pos": _task("pos", primary="accuracy", **_TAGGING, **_TAGS),
+    "parsing": _task("parsing", primary="las", **_PARSING),
+    "nli": _task("nli", primary="accuracy", **_PAIRS),
+    "paraphrase": _task("paraphrase", primary="accuracy", **_PAIRS),
+    "topics": _task("topics", primary="macro_f1", **_TEXTS),
+    "sentiment": _task("sentiment", primary="macro_f1", **_TEXTS),
+    "qa": _task("qa", primary="f1", **_READING, calibrate=answer_scores.calibrate),
 }
 """Every task by its name."""
 

@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from limbeck.anatomy import unlimited
 from limbeck.corpus import words_of
 from limbeck.errors import DataError, ModelError
 from limbeck.tasks.trees import maximum_tree
-from limbeck.tasks.windows import (
-    IGNORED,
-    Window,
-    cut,
-    owners,
-    pieces_of_words,
-    special_pieces,
-)
+from limbeck.tasks.windows import IGNORED, Window, word_windows
 
 Tree = tuple[tuple[int, str], ...]
 """Head (0 is the root, else a word counted from 1) and relation of every word."""
@@ -109,42 +101,27 @@ def encode(
         RecipeError: `max_pieces` leaves no room between special pieces and overlap.
         ModelError: the tokenizer finds no piece in any Latin letter or digit.
     """
-    tokenizer = unlimited(tokenizer)
-    specials = special_pieces(tokenizer)
-    room = max_pieces - len(specials.begin) - len(specials.end)
-    cut(0, room=room, stride=stride)
-    word_pieces = pieces_of_words((word for one in examples for word in one.words), tokenizer)
     label_ids = None if labels is None else {label: i for i, label in enumerate(labels)}
+    targets = [_targets(example, label_ids) for example in examples]
     windows: list[Window] = []
-    for index, example in enumerate(examples):
-        found = [word_pieces[word] for word in example.words]
-        pieces = [piece for word in found for piece in word.pieces]
-        stops = np.array([len(word.pieces) for word in found], dtype=np.int64).cumsum()
-        firsts = np.concatenate([np.zeros(1, dtype=np.int64), stops])[:-1]
-        stand_ins = np.array([word.stands_in for word in found], dtype=np.int64)
-        heads, relations = _targets(example, label_ids)
-        runs = cut(len(pieces), room=room, stride=stride)
-        owner = owners(firsts, runs, length=len(pieces))
-        for number, run in enumerate(runs):
-            seen = np.flatnonzero((firsts >= run.start) & (firsts < run.stop))
-            owned = owner[seen] == number
-            place = np.full(len(firsts) + 1, IGNORED, dtype=np.int64)
-            place[0] = 0
-            place[seen + 1] = 1 + np.arange(len(seen))
-            known = owned & (heads[seen] != IGNORED)
-            local = np.where(known, place[np.where(known, heads[seen], 0)], IGNORED)
-            shift = len(specials.begin) - run.start
-            marks = {
-                "firsts": firsts[seen] + shift,
-                "lasts": np.minimum(stops[seen], run.stop) - 1 + shift,
-                "words": seen,
-                "owned": owned.astype(np.int64),
-                "heads": local,
-                "relations": np.where(local >= 0, relations[seen], IGNORED),
-            }
-            ids = [*specials.begin, *pieces[run.start : run.stop], *specials.end]
-            read = np.array(ids, dtype=np.int64)
-            windows.append(Window(index, read, marks, stand_ins=int(stand_ins[seen[owned]].sum())))
+    for one in word_windows(
+        [example.words for example in examples], tokenizer, max_pieces=max_pieces, stride=stride
+    ):
+        heads, relations = targets[one.example]
+        place = np.full(len(heads) + 1, IGNORED, dtype=np.int64)
+        place[0] = 0
+        place[one.words + 1] = 1 + np.arange(len(one.words))
+        known = one.owned & (heads[one.words] != IGNORED)
+        local = np.where(known, place[np.where(known, heads[one.words], 0)], IGNORED)
+        marks = {
+            "firsts": one.firsts,
+            "lasts": one.lasts,
+            "words": one.words,
+            "owned": one.owned.astype(np.int64),
+            "heads": local,
+            "relations": np.where(local >= 0, relations[one.words], IGNORED),
+        }
+        windows.append(Window(one.example, one.pieces, marks, stand_ins=one.stand_ins))
     return windows
 
 

@@ -13,17 +13,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from limbeck.anatomy import unlimited
 from limbeck.corpus import words_of
 from limbeck.errors import DataError, ModelError
-from limbeck.tasks.windows import (
-    IGNORED,
-    Window,
-    cut,
-    owners,
-    pieces_of_words,
-    special_pieces,
-)
+from limbeck.tasks.windows import IGNORED, Window, word_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,39 +72,18 @@ def encode(
         RecipeError: `max_pieces` leaves no room between special pieces and overlap.
         ModelError: the tokenizer finds no piece in any Latin letter or digit.
     """
-    tokenizer = unlimited(tokenizer)
-    specials = special_pieces(tokenizer)
-    room = max_pieces - len(specials.begin) - len(specials.end)
-    cut(0, room=room, stride=stride)
-    word_pieces = pieces_of_words((word for one in sentences for word in one.words), tokenizer)
     label_ids = None if labels is None else {label: i for i, label in enumerate(labels)}
+    targets = [_label_ids(sentence, label_ids) for sentence in sentences]
     windows: list[Window] = []
-    for example, sentence in enumerate(sentences):
-        found = [word_pieces[word] for word in sentence.words]
-        pieces = [piece for word in found for piece in word.pieces]
-        counts = [0, *(len(word.pieces) for word in found)]
-        firsts = np.array(counts, dtype=np.int64).cumsum()[:-1]
-        targets = _label_ids(sentence, label_ids)
-        stand_ins = np.array([word.stands_in for word in found], dtype=np.int64)
-        runs = cut(len(pieces), room=room, stride=stride)
-        owner = owners(firsts, runs, length=len(pieces))
-        for index, run in enumerate(runs):
-            owned = np.flatnonzero(owner == index)
-            at = firsts[owned] - (run.start - len(specials.begin))
-            ids = np.array(
-                [*specials.begin, *pieces[run.start : run.stop], *specials.end], dtype=np.int64
-            )
-            windows.append(
-                Window(
-                    example=example,
-                    pieces=ids,
-                    marks={
-                        "words": _placed(owned, at, length=len(ids)),
-                        "labels": _placed(targets[owned], at, length=len(ids)),
-                    },
-                    stand_ins=int(stand_ins[owned].sum()),
-                )
-            )
+    for one in word_windows(
+        [sentence.words for sentence in sentences], tokenizer, max_pieces=max_pieces, stride=stride
+    ):
+        words, at, length = one.words[one.owned], one.firsts[one.owned], len(one.pieces)
+        marks = {
+            "words": _placed(words, at, length=length),
+            "labels": _placed(targets[one.example][words], at, length=length),
+        }
+        windows.append(Window(one.example, one.pieces, marks, stand_ins=one.stand_ins))
     return windows
 
 
@@ -168,12 +139,7 @@ def iob2_labels(types: Sequence[str]) -> tuple[str, ...]:
     return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
 
 
-def plain_labels(tags: Sequence[str]) -> tuple[str, ...]:
-    """Gives the tags as they are: parts of speech are their own labels."""
-    return tuple(tags)
-
-
-def count_words(sentences: Sequence[TaggedSentence]) -> int:
+def count_units(sentences: Sequence[TaggedSentence]) -> int:
     """Gives the number of words."""
     return sum(len(sentence.words) for sentence in sentences)
 

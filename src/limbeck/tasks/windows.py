@@ -4,7 +4,7 @@ Tasks share these, so a word has the same pieces, and a long text the same windo
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,75 @@ def pieces_of_words(words: Iterable[str], tokenizer: Tokenizer) -> dict[str, Wor
         word: WordPieces(encoding.ids or [unknown], not encoding.ids)
         for word, encoding in zip(distinct, encodings, strict=True)
     }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordWindow:
+    """A run of a sentence's pieces between special pieces, and the words that begin in it.
+
+    Args:
+        example: Index of the sentence.
+        pieces: Piece ids, int64 [T], special pieces included.
+        words: Index of each word whose first piece is here, int64 [W].
+        firsts: Place of its first piece in `pieces`, int64 [W].
+        lasts: Place of its last piece that is here, int64 [W].
+        owned: Whether this window answers for the word, bool [W]: one window does.
+        stand_ins: How many owned words are read as the unknown piece for nothing.
+    """
+
+    example: int
+    pieces: np.ndarray
+    words: np.ndarray
+    firsts: np.ndarray
+    lasts: np.ndarray
+    owned: np.ndarray
+    stand_ins: int
+
+
+def word_windows(
+    sentences: Sequence[Sequence[str]], tokenizer: Tokenizer, *, max_pieces: int, stride: int
+) -> Iterator[WordWindow]:
+    """Gives the windows of sentences that are split into words, in order.
+
+    No piece is dropped; a word is owned by the window that shows most of its context.
+
+    Args:
+        sentences: The words of each.
+        tokenizer: Its truncation and padding are ignored; `pieces_of_words` says how it reads.
+        max_pieces: Length of the longest window, special pieces included.
+        stride: How many pieces neighbouring windows share.
+
+    Raises:
+        RecipeError: `max_pieces` leaves no room between special pieces and overlap.
+        ModelError: the tokenizer finds no piece in any Latin letter or digit.
+    """
+    tokenizer = unlimited(tokenizer)
+    specials = special_pieces(tokenizer)
+    room = max_pieces - len(specials.begin) - len(specials.end)
+    cut(0, room=room, stride=stride)
+    word_pieces = pieces_of_words((word for words in sentences for word in words), tokenizer)
+    for example, sentence in enumerate(sentences):
+        found = [word_pieces[word] for word in sentence]
+        pieces = [piece for word in found for piece in word.pieces]
+        stops = np.array([len(word.pieces) for word in found], dtype=np.int64).cumsum()
+        firsts = np.concatenate([np.zeros(1, dtype=np.int64), stops])[: len(found)]
+        stand_ins = np.array([word.stands_in for word in found], dtype=np.int64)
+        runs = cut(len(pieces), room=room, stride=stride)
+        owner = owners(firsts, runs, length=len(pieces))
+        for number, run in enumerate(runs):
+            words = np.flatnonzero((firsts >= run.start) & (firsts < run.stop))
+            owned = owner[words] == number
+            shift = len(specials.begin) - run.start
+            ids = [*specials.begin, *pieces[run.start : run.stop], *specials.end]
+            yield WordWindow(
+                example=example,
+                pieces=np.array(ids, dtype=np.int64),
+                words=words,
+                firsts=firsts[words] + shift,
+                lasts=np.minimum(stops[words], run.stop) - 1 + shift,
+                owned=owned,
+                stand_ins=int(stand_ins[words[owned]].sum()),
+            )
 
 
 def cut(length: int, *, room: int, stride: int) -> list[range]:
