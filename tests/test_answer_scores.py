@@ -189,7 +189,7 @@ def test_answers_have_no_labels():
 
 def test_agreement_is_the_share_of_equal_texts():
     assert agreement([said("x"), said("y")], [said("x", 3.0), said("z")]) == 0.5
-    with pytest.raises(DataError, match="did not answer the same questions"):
+    with pytest.raises(DataError, match="did not answer the same"):
         agreement([said("x")], [])
     with pytest.raises(DataError, match="no answer to agree on"):
         agreement([], [])

@@ -48,6 +48,16 @@ EMPTY = {
 }
 
 
+def test_braces_are_text_where_they_hold_no_field_and_a_byte_order_mark_is_none():
+    assert read_line("pos", "{hello} world", "f:1").example.words == ("{", "hello", "}", "world")
+    assert read_line("pos", '\ufeff{"text": "a"}', "f:1").example.words == ("a",)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_empty_line_is_answered_with_nothing(task: str):
+    assert read_line(task, "\n", "f:1").example is None
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_line_without_anything_is_answered_with_nothing(task: str):
     asked = read_line(task, EMPTY.get(task, " \n"), "f:1")
@@ -60,7 +70,9 @@ def test_a_line_without_anything_is_answered_with_nothing(task: str):
     [
         ("ner", '{"words": "a b"}', "f:7: the field words is no list of texts"),
         ("ner", '{"text": 3}', "f:7: the field text is no text; found int"),
-        ("ner", "{oops", "f:7: is no JSON"),
+        ("ner", '{"text": oops', "f:7: is no JSON"),
+        ("ner", '{"text": "\\ud800 x"}', "f:7: the field text holds half a character"),
+        ("pos", '{"words": ["\\udfff"]}', "f:7: the field words holds half a character"),
         ("topics", '{"title": "a"}', "f:7: the field text is no text; found nothing"),
         ("nli", "only one", "f:7: the field pair is no text; found nothing"),
         ("qa", "who?", "f:7: a question needs its context"),

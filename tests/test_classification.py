@@ -141,7 +141,7 @@ def test_the_highest_logit_is_the_answer():
 def test_logits_that_do_not_fit_are_refused():
     one = texts(("a",))
     windows = classification.encode(one, letters(), None)
-    with pytest.raises(ModelError, match="one array of logits per window"):
+    with pytest.raises(ModelError, match="one array of scores per window"):
         classification.decode(one, windows, [], NLI)
     with pytest.raises(ModelError, match=r"a\.tsv:2.*wrong shape.*\(1, 3\).*\(3,\)"):
         classification.decode(one, windows, [np.zeros((1, 3))], NLI)
@@ -211,9 +211,9 @@ def test_texts_that_cannot_be_scored_are_refused():
 
 def test_agreement_is_the_share_of_equal_answers():
     assert label_scores.agreement(list("abcd"), list("abca")) == 0.75
-    with pytest.raises(DataError, match="2 against 1"):
+    with pytest.raises(DataError, match="2 answers against 1"):
         label_scores.agreement(list("ab"), ["a"])
-    with pytest.raises(DataError, match="no text to agree on"):
+    with pytest.raises(DataError, match="no answer to agree on"):
         label_scores.agreement([], [])
 
 

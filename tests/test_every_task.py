@@ -141,7 +141,7 @@ def test_a_model_that_does_not_say_its_task_and_lines_that_cannot_be_read_are_to
     other = tmp_path / "model"
     shutil.copytree(folder, other)
     config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "limbeck_task": None}))
+    (other / "config.json").write_text(json.dumps({**config, "limbeck": None}))
     found = limbeck("predict", other, broken)
     assert found.code == 2 and "does not say what its task is" in found.err
     found = limbeck("predict", other, broken, "--task", "topics")

@@ -311,9 +311,9 @@ def test_sentences_that_could_tell_nothing_are_refused():
 def test_agreement_is_the_share_of_words_with_equal_head_and_relation():
     assert tree_scores.agreement(ANSWERS, ANSWERS) == 1
     assert tree_scores.agreement(ANSWERS, [TREE, ((0, "root"), (1, "nsubj"))]) == 0.2
-    with pytest.raises(DataError, match="found 5 heads against 3"):
+    with pytest.raises(DataError, match="found 5 answers against 3"):
         tree_scores.agreement(ANSWERS, ANSWERS[:1])
-    with pytest.raises(DataError, match="no word to agree on"):
+    with pytest.raises(DataError, match="no answer to agree on"):
         tree_scores.agreement([()], [()])
 
 

@@ -96,7 +96,7 @@ def test_sentences_over_which_a_score_means_nothing_are_refused():
 
 def test_agreement_needs_the_same_words():
     assert scores.agreement([("O", "O")], [("O", "B-PER")]) == 0.5
-    with pytest.raises(DataError, match="same words"):
+    with pytest.raises(DataError, match="did not answer the same"):
         scores.agreement([("O",)], [("O", "O")])
     with pytest.raises(DataError, match="no word"):
         scores.agreement([()], [()])

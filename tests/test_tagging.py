@@ -206,7 +206,7 @@ def test_a_sentence_needs_one_label_per_word():
 def test_logits_that_do_not_fit_are_refused():
     one = [sentence("a b", "O O")]
     windows = tagging.encode(one, wordpiece(), TAGS)
-    with pytest.raises(ModelError, match="one array of logits per window"):
+    with pytest.raises(ModelError, match="one array of scores per window"):
         tagging.decode(one, windows, [], TAGS)
     with pytest.raises(ModelError, match=r"wrong shape.*\(4, 3\).*\(4, 5\)"):
         tagging.decode(one, windows, [np.zeros((4, 3))], TAGS)

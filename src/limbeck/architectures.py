@@ -53,6 +53,7 @@ class Architecture:
         has_pooler: Whether the bare encoder comes with a pooler that can be left out.
         takes_types: Whether it reads `token_type_ids`.
         needs_float32: Whether half precision is known to give NaN.
+        rotary: Whether positions are rotations, which any length has, and not rows of a table.
     """
 
     layers: str
@@ -73,6 +74,7 @@ class Architecture:
     has_pooler: bool = False
     takes_types: bool = True
     needs_float32: bool = False
+    rotary: bool = False
 
 
 _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
@@ -143,6 +145,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         final_norm="final_norm",
         first_layer=FirstLayer(norm="attn_norm", reader="attn.Wqkv"),
         takes_types=False,
+        rotary=True,
     ),
     "eurobert": Architecture(
         layers="layers",
@@ -153,6 +156,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         dropouts=("attention_dropout",),
         final_norm="norm",
         takes_types=False,
+        rotary=True,
     ),
     "gte": Architecture(
         layers="layers",
@@ -161,6 +165,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias"),
         mlm_head=("lm_head",),
         dropouts=_BERT_DROPOUTS,
+        rotary=True,
     ),
     "electra": Architecture(
         layers="encoder.layer",
@@ -177,6 +182,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=_BERT_OUTPUTS,
         mlm_head=("cls",),
         dropouts=_BERT_DROPOUTS,
+        rotary=True,
     ),
 }
 
@@ -228,3 +234,13 @@ def special_entries(config: PreTrainedConfig) -> dict[str, int | list[int]]:
     """Give the `*_token_id` entries of a config that are set."""
     entries = config.to_dict().items()
     return {key: value for key, value in entries if key.endswith("_token_id") and value is not None}
+
+
+def most_pieces(config: PreTrainedConfig) -> int | None:
+    """Give the longest text that a model has positions for, in pieces; None where any will do."""
+    architecture = architecture_of(config)
+    rows = getattr(config, "max_position_embeddings", None)
+    if architecture.rotary or not rows:
+        return None
+    taken = int(config.pad_token_id or 0) + 1 if architecture.positions else 0
+    return int(rows) - taken

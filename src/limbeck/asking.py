@@ -1,6 +1,7 @@
 """Lines of input as examples of a task, and predictions as what is told of them."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +48,11 @@ def read_line(task: str, line: str, where: str) -> Asked:
     Raises:
         DataError: The line is not what the task is asked of.
     """
-    line = line.rstrip("\r\n")
+    line = line.rstrip("\r\n").removeprefix("\ufeff")
     head = TASKS[task].head
-    fields = _fields(line, where) if line.lstrip().startswith("{") else None
+    if not line.strip():
+        return Asked(task, None, {"words": []} if head in ("tagging", "tree") else {"text": line})
+    fields = _fields(line, where)
     if head == "span":
         return _question(task, fields, line, where)
     if fields is None:
@@ -60,13 +63,16 @@ def read_line(task: str, line: str, where: str) -> Asked:
     return _words(task, fields, where)
 
 
-def _fields(line: str, where: str) -> dict[str, Any]:
+def _fields(line: str, where: str) -> dict[str, Any] | None:
+    """Give the fields of a JSON object; None of any other text, be it in braces."""
+    if not line.lstrip().startswith("{"):
+        return None
     try:
-        found = json.loads(line)
+        found: dict[str, Any] = json.loads(line)
     except ValueError as error:
+        if not re.match(r'\s*\{\s*"', line):
+            return None
         raise DataError("is no JSON", where=where, found=str(error)) from None
-    if not isinstance(found, dict):
-        raise DataError("is no JSON object", where=where, found=type(found).__name__)
     return found
 
 
@@ -79,7 +85,16 @@ def _string(fields: Mapping[str, Any], name: str, where: str) -> str:
             found="nothing" if found is None else type(found).__name__,
             expected=f'{{"{name}": "…"}}',
         )
-    return found
+    return _whole(found, name, where)
+
+
+def _whole(text: str, name: str, where: str) -> str:
+    """Refuse halves of surrogate pairs, which JSON can spell and no text has."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataError(
+            f"the field {name} holds half a character", where=where, do="write it in UTF-8"
+        )
+    return text
 
 
 def _question(task: str, fields: Mapping[str, Any] | None, line: str, where: str) -> Asked:
@@ -110,6 +125,7 @@ def _words(task: str, fields: Mapping[str, Any], where: str) -> Asked:
         words = fields["words"]
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError("the field words is no list of texts", where=where, found=str(words))
+        words = [_whole(word, "words", where) for word in words]
         repeated: dict[str, Any] = {"words": words}
     else:
         text = _string(fields, "text", where)

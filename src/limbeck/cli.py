@@ -319,7 +319,7 @@ def predict(
         str | None, typer.Option(help="Its task, where the model does not say.")
     ] = None,
 ) -> None:
-    """Answer lines as they come: one line of JSON for each.
+    """Answer lines: one line of JSON for each. Of stdin each at once, of a file many together.
 
     Text, `{"text": …}` or `{"words": […]}`; pairs of texts with a tab between, or `{"text": …,
     "pair": …}`; questions as `{"question": …, "context": …}`.
@@ -328,7 +328,8 @@ def predict(
 
     loaded = load_task_model(model, task=task)
     with _lines(file) as lines:
-        for answer in answer_lines(loaded, lines, source=str(file)):
+        batch = 1 if str(file) == "-" else 64
+        for answer in answer_lines(loaded, lines, source=str(file), batch=batch):
             print(answer, flush=True)
 
 

@@ -1,6 +1,6 @@
 """Task tuning and task predictions: windows in, a tuned model or its scores out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -24,9 +24,13 @@ from limbeck.training import Batch, Budget, Terms, choose_device, fit
 _CHUNK = 32
 """Batches whose windows are sorted by length together: little padding, still well shuffled."""
 
+_PART = 256
+"""Examples whose scores are kept in memory together."""
+
 Examples = Sequence[Any]
-SETTINGS = "limbeck_settings"
-"""Entry of a model's config: what its task's decoder is told beside."""
+ENTRY = "limbeck"
+"""Entry of a model's config: its `task`, `max_pieces` of a window, and `settings`, which its task's
+decoder is told beside."""
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> Batch:
@@ -148,9 +152,46 @@ def outputs_of(
             batch = {name: one.to(device) for name, one in batch.items()}
             scores = record.scores(model, head_logits(model, batch), batch).float().cpu().numpy()
             for row, i in zip(scores, rows, strict=True):
-                found[i] = record.row(row, windows[i])
+                found[i] = record.row(row, windows[i]).copy()
     model.train(was_training)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Some examples and the windows that a model reads of them."""
+
+    examples: Examples
+    windows: Sequence[Window]
+
+
+def in_parts(
+    task: Task, examples: Examples, tokenizer: Tokenizer, *, max_pieces: int
+) -> Iterator[Asked]:
+    """Give examples in parts, so that the scores of one part alone are kept in memory.
+
+    A parser scores every pair of words by every relation.
+    """
+    for start in range(0, len(examples), _PART):
+        some = examples[start : start + _PART]
+        yield Asked(some, task.encode(some, tokenizer, None, max_pieces=max_pieces))
+
+
+def answers_to(
+    parts: Iterable[Asked],
+    model: PreTrainedModel,
+    *,
+    task: Task,
+    labels: Sequence[str],
+    device: torch.device | str,
+) -> list[Any]:
+    """Give one prediction an example: run and decode as the model was calibrated."""
+    settings = getattr(model.config, ENTRY, {}).get("settings", {})
+    answers: list[Any] = []
+    for part in parts:
+        found = outputs_of(model, part.windows, head=task.head, device=device)
+        answers += task.decode(part.examples, part.windows, found, labels, **settings)
+    return answers
 
 
 def predict(
@@ -163,11 +204,9 @@ def predict(
     max_pieces: int,
     device: torch.device | str = "cpu",
 ) -> list[Any]:
-    """Give one prediction an example: encode, run, decode as the model was calibrated."""
-    windows = task.encode(examples, tokenizer, None, max_pieces=max_pieces)
-    found = outputs_of(model, windows, head=task.head, device=device)
-    settings = getattr(model.config, SETTINGS, {})
-    return task.decode(examples, windows, found, labels, **settings)
+    """Give one prediction an example: encode, run, decode."""
+    parts = in_parts(task, examples, tokenizer, max_pieces=max_pieces)
+    return answers_to(parts, model, task=task, labels=labels, device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +252,10 @@ def judge_of(
 ) -> Callable[[PreTrainedModel], float]:
     """Give a function that scores a model on the lesson's dev set: the task's primary metric."""
     task, dev, labels = lesson.task, lesson.dev, lesson.labels
-    windows = task.encode(dev, tokenizer, None, max_pieces=lesson.max_pieces)
+    parts = list(in_parts(task, dev, tokenizer, max_pieces=lesson.max_pieces))
 
     def judge(model: PreTrainedModel) -> float:
-        outputs = outputs_of(model, windows, head=task.head, device=device)
-        found = task.decode(dev, windows, outputs, labels)
+        found = answers_to(parts, model, task=task, labels=labels, device=device)
         return score(task, dev, found, language="dev", resamples=1).metrics[task.primary]
 
     return judge
@@ -278,6 +316,8 @@ def calibrate(
     """Choose what the task's decoder is told beside, on the dev set; keep it in the config."""
     if lesson.task.calibrate is None:
         return
+    about = {k: v for k, v in getattr(model.config, ENTRY, {}).items() if k != "settings"}
+    setattr(model.config, ENTRY, about)
     told = predict(
         model,
         tokenizer,
@@ -289,4 +329,4 @@ def calibrate(
     )
     settings = lesson.task.calibrate(lesson.dev, told)
     if settings:
-        setattr(model.config, SETTINGS, settings)
+        setattr(model.config, ENTRY, {**about, "settings": settings})

@@ -20,8 +20,9 @@ from limbeck.tasks.windows import Window
 NEVER = -1e4
 """Score of what cannot be an answer; finite, for 0 times infinity is no number."""
 
-POOLING = "first"
-"""What stands for a word of several pieces in a parser; a model's config keeps its own."""
+POOLING = "mean"
+"""What stands for a word of several pieces in a parser; a model's config keeps its own. The mean is
+better than the first piece by 1.6 LAS on English dev (results/README.md)."""
 
 Batch = Mapping[str, Tensor]
 Answers = dict[str, Tensor]
@@ -157,7 +158,7 @@ class Biaffine(nn.Module):
 
     def __init__(self, width: int, relations: int, *, pooling: str):
         super().__init__()
-        self.pooling = pooling
+        self.pooling, self.relations = pooling, relations
         self.sizes = (min(width, 256), min(width, 256), min(width, 96), min(width, 96))
         self.project = nn.Linear(width, sum(self.sizes))
         self.arc = nn.Linear(self.sizes[0], self.sizes[1])
@@ -183,7 +184,7 @@ class Biaffine(nn.Module):
         _, head, _, relation_head = heads.split(self.sizes, dim=-1)
         arcs = self.arc(dependent) @ head.transpose(1, 2)
         batch, count, _ = words.shape
-        mixed = self.relation(relation_dependent).view(batch, count, -1, self.sizes[3])
+        mixed = self.relation(relation_dependent).view(batch, count, self.relations, self.sizes[3])
         relations = torch.einsum("bwrq,bhq->bwhr", mixed, relation_head)
         relations = relations + self.of_dependent(relation_dependent)[:, :, None]
         relations = relations + self.of_head(relation_head)[:, None]

@@ -15,13 +15,11 @@ from limbeck.benchmarks import Examples, load_file
 from limbeck.errors import DataError, ModelError
 from limbeck.evaluate import Scores, score
 from limbeck.hub import model_folder, read_config
-from limbeck.task_section import WINDOW_PIECES
+from limbeck.task_section import DEFAULT_WINDOW, WINDOW_PIECES
 from limbeck.tasks import Task, find_task
 from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
-
-_BATCH_LINES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +31,14 @@ class TaskModel:
         model: In eval mode, on the CPU.
         tokenizer: Its own.
         labels: In the order of its classes.
+        max_pieces: The longest window, as it was tuned.
     """
 
     task: Task
     model: Any
     tokenizer: Tokenizer
     labels: tuple[str, ...]
+    max_pieces: int
 
     def predict(self, examples: Sequence[Any]) -> list[Any]:
         """Give one prediction an example."""
@@ -50,7 +50,7 @@ class TaskModel:
             task=self.task,
             examples=examples,
             labels=self.labels,
-            max_pieces=WINDOW_PIECES.get(self.task.name, 128),
+            max_pieces=self.max_pieces,
         )
 
 
@@ -67,16 +67,18 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
         find_task(task)
     folder = model_folder(str(model))
     config = read_config(folder)
-    named = task or config.get("limbeck_task")
+    about = config.get("limbeck") or {}
+    named = task or about.get("task")
     if named is None:
         raise ModelError(
             "the model does not say what its task is",
             where=f"{folder}/config.json",
-            expected="the entry limbeck_task",
+            expected="the entry limbeck.task",
             do="name it with --task",
         )
     record = find_task(str(named))
     kinds = [str(kind) for kind in config.get("architectures") or ()]
+    from limbeck.architectures import most_pieces
     from limbeck.encoder import load_encoder
     from limbeck.heads import HEADS
 
@@ -91,26 +93,39 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
     loaded = load_encoder(folder, head=record.head, attention="sdpa")
     names: Any = loaded.config.id2label
     labels = tuple(names[number] for number in sorted(names))
-    return TaskModel(record, loaded, load_tokenizer(folder), labels)
+    most = most_pieces(loaded.config) or 10**6
+    window = about.get("max_pieces") or min(most, WINDOW_PIECES.get(record.name, DEFAULT_WINDOW))
+    return TaskModel(record, loaded, load_tokenizer(folder), labels, int(window))
 
 
-def answer_lines(model: TaskModel, lines: Iterable[str], *, source: str) -> Iterator[str]:
-    """Answer lines of text or JSON as they come: one line of JSON for each, in order.
+def answer_lines(
+    model: TaskModel, lines: Iterable[str], *, source: str, batch: int = 64
+) -> Iterator[str]:
+    """Answer lines of text or JSON: one line of JSON for each, in order.
 
     Args:
         lines: See `asking.read_line`.
         source: Where they come from, for messages.
+        batch: Lines read before the first of them is answered.
 
     Raises:
         DataError: A line is not what the task is asked of; the answers before it were given.
     """
     numbered = enumerate(lines, start=1)
-    while some := list(islice(numbered, _BATCH_LINES)):
-        asked = [read_line(model.task.name, line, f"{source}:{n}") for n, line in some]
+    while some := list(islice(numbered, batch)):
+        asked, mistake = [], None
+        for number, line in some:
+            try:
+                asked.append(read_line(model.task.name, line, f"{source}:{number}"))
+            except DataError as error:
+                mistake = error
+                break
         found = iter(model.predict([one.example for one in asked if one.example is not None]))
         for one in asked:
             answer = told(one, None if one.example is None else next(found))
             yield json.dumps(answer, ensure_ascii=False)
+        if mistake is not None:
+            raise mistake
 
 
 def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) -> Scores:
@@ -121,7 +136,7 @@ def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) ->
         task: A name of `TASKS`.
         file: In the layout that the task's benchmarks have. Entity types that the model does not
             know are read as `O` and told in the log; other unknown labels are an error.
-        language: For the record.
+        language: For the record, and for what does not count in answers to questions.
 
     Raises:
         LimbeckError: The model or the file cannot be read, or they are not of this task.
@@ -130,7 +145,7 @@ def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) ->
     if not file.is_file():
         raise DataError("no such file", where=str(file))
     loaded = load_task_model(model, task=task)
-    data = load_file(file, task=task, labels=loaded.labels)
+    data = load_file(file, task=task, labels=loaded.labels, language=language)
     _tell_unknown(data)
     found = loaded.predict(data.examples)
     return score(loaded.task, data.examples, found, language=language)

@@ -20,7 +20,7 @@ from limbeck.recipe import Recipe
 from limbeck.sections import is_name
 from limbeck.stages import PRETRAIN_STAGES, STAGES, Job, Stage, layer_plan_of
 from limbeck.stages.general import check_mask_piece
-from limbeck.stages.labels import read_labelled, read_split
+from limbeck.stages.labels import read_labelled, read_test_sets
 from limbeck.stages.record import AnyRecipe, languages_of
 from limbeck.stages.survey import read_parallel
 from limbeck.stages.text import mask_id_of
@@ -202,19 +202,32 @@ def _check_early(recipe: Recipe, waiting: set[str]) -> None:
     if unused:
         log.warning("corpus.%s is not used: [languages] does not name it", ", corpus.".join(unused))
     if waiting & {"vocabulary", "teacher", "student", "general"}:
+        from limbeck.architectures import most_pieces
         from limbeck.encoder import checked_name, read_config
 
         folder = model_folder(recipe.teacher.model)
-        read_config(checked_name(folder), recipe.teacher.allow_remote_code)
+        config = read_config(checked_name(folder), recipe.teacher.allow_remote_code)
+        _check_window(recipe, most_pieces(config))
         tokenizer = load_tokenizer(folder)
         if "general" in waiting and (folder / "tokenizer_config.json").exists():
             check_mask_piece(recipe, mask_id_of(folder, tokenizer))
     if waiting & {"teacher", "task", "evaluate"}:
-        read_labelled(recipe)
-    if "evaluate" in waiting:
-        for language in recipe.scored_languages:
-            for split in recipe.evaluate.splits:
-                read_split(recipe, language, split)
+        labels = read_labelled(recipe).labels
+        if "evaluate" in waiting:
+            for _ in read_test_sets(recipe, labels):
+                pass
+
+
+def _check_window(recipe: Recipe, most: int | None) -> None:
+    wanted = recipe.task.window_pieces
+    if most is not None and wanted > most:
+        raise RecipeError(
+            "a window is longer than the teacher reads",
+            where="task.max_pieces",
+            found=f"{wanted} pieces",
+            expected=f"at most {most}",
+            do=f"set task.max_pieces = {most}",
+        )
 
 
 def _check_pretraining(recipe: PretrainRecipe, waiting: set[str]) -> None:

@@ -144,7 +144,7 @@ def copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
     copied = []
     with torch.no_grad():
         for name, tensor in student.state_dict().items():
-            if name.startswith(prefix):
+            if name.startswith(prefix) and not name.startswith(f"{prefix}pooler."):
                 continue
             if name not in theirs or theirs[name].shape != tensor.shape:
                 raise ModelError(

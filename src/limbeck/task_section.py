@@ -94,7 +94,9 @@ class Tuning(Section):
 
 TaskKind = Literal["ner", "pos", "parsing", "nli", "paraphrase", "topics", "sentiment", "qa"]
 WINDOW_PIECES = {"topics": 256, "qa": 256}
-"""Longest window of tasks on texts; 128 pieces for the others."""
+"""Longest window of tasks on texts."""
+DEFAULT_WINDOW = 128
+"""Longest window of the other tasks, in pieces."""
 
 
 class Task(Section):
@@ -145,7 +147,7 @@ class Task(Section):
     @property
     def window_pieces(self) -> int:
         """The longest window, the default put in."""
-        return self.max_pieces or WINDOW_PIECES.get(self.kind, 128)
+        return self.max_pieces or WINDOW_PIECES.get(self.kind, DEFAULT_WINDOW)
 
     @property
     def train_languages(self) -> list[str]:
@@ -167,6 +169,16 @@ class Evaluate(Section):
         None,
         "Where the targets' gold labels are, if in another benchmark than those learned from.",
     )
+
+    @model_validator(mode="after")
+    def _labels_are_those_learned(self) -> "Evaluate":
+        if self.benchmark is not None and self.benchmark.labels is not None:
+            raise ValueError(
+                "evaluate.benchmark.labels is not read: targets are scored in the labels learned; "
+                "leave it out"
+            )
+        return self
+
     splits: list[str] = knob(["test"], "Splits that are scored.", reason="usual", min_length=1)
     resamples: int = knob(
         1000,

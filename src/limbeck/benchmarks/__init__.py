@@ -145,7 +145,7 @@ _FILES: dict[str, Any] = {
 """Head of a task to what reads one file of it."""
 
 
-def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
+def load_file(path: Path, *, task: str, labels: Sequence[str], language: str = "und") -> Examples:
     """Gives the examples of one file, to be scored with a model's label set.
 
     Args:
@@ -154,6 +154,8 @@ def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
         labels: The model's labels, in its order. Entities of types that the model does not know
             become `O`, and each of their words is counted in `notes`; of other tasks, labels that
             it does not know are an error.
+        language: Of the answers to questions, whose articles and punctuation do not count; "und"
+            where the file's name may tell.
 
     Raises:
         RecipeError: no such task.
@@ -161,7 +163,8 @@ def load_file(path: Path, *, task: str, labels: Sequence[str]) -> Examples:
             could mean nothing.
     """
     record = find_task(task)
-    data: Examples = _FILES[record.head](path, task=task, labels=labels)
+    more = {"language": language} if record.head == "span" and language != "und" else {}
+    data: Examples = _FILES[record.head](path, task=task, labels=labels, **more)
     record.check(data.examples)
     return data
 

@@ -110,7 +110,7 @@ def load(
     else:
         asked, where = list(_read(path, notes)), str(path)
     if _one_for_all(benchmark.name, path, language):
-        asked = [one for one in asked if split_of(one.title) == split]
+        asked = [one for one in asked if split_of(one.title or one.context) == split]
     if benchmark.name == "tydiqa":
         names = {code: name for name, code in TYDI_CODES.items()}
         name = names.get(language, language)

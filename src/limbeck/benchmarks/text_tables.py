@@ -265,9 +265,14 @@ def _plain(
         yield number, fields
 
 
+_LONGEST_FIELD = 2**31 - 1
+"""The csv module takes fields over 128 kB for damage; an article may be longer."""
+
+
 def _quoted(
     lines: Sequence[str], start: int, source: str, notes: Notes
 ) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader((line + "\n" for line in lines[start:]), delimiter="\t", strict=True)
     while True:
         number = start + reader.line_num + 1

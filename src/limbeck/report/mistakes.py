@@ -172,7 +172,11 @@ def _label(said: Any, words: Sequence[str]) -> str:
     if isinstance(said, str):
         return said
     head, relation = said
-    return f"{relation} of {words[head - 1]}" if head else relation
+    if not head:
+        return str(relation)
+    word = words[head - 1]
+    which = f" ({head})" if words.count(word) > 1 else ""
+    return f"{relation} of {word}{which}"
 
 
 def _told_spans(

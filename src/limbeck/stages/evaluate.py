@@ -1,7 +1,7 @@
 """Stage evaluate: teacher and student on the source and every target, with intervals."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,11 @@ from limbeck.evaluate import compare, loyalty, score
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import (
     benchmark_files,
+    benchmark_section,
     labels_section,
     notes_of,
     read_labelled,
-    read_split,
+    read_test_sets,
 )
 from limbeck.stages.models import trimmed_tuned_teacher
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
@@ -32,9 +33,11 @@ _MOST_TEXTS = 500
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
+    other = recipe.evaluate.benchmark
     return {
-        **recipe.evaluate.model_dump(exclude={"benchmark": {"root"}}),
+        **recipe.evaluate.model_dump(exclude={"benchmark"}),
         **labels_section(recipe),
+        **({"target_benchmark": benchmark_section(other)} if other else {}),
         "languages": recipe.scored_languages,
         "targets": recipe.languages.targets,
     }
@@ -66,7 +69,7 @@ def _run(job: Job) -> Outcome:
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
     timed: tuple[Any, ...] = ()
-    for place, data in _test_sets(recipe, labelled.labels):
+    for place, data in read_test_sets(recipe, labelled.labels):
         timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
         found["majority label"] = task.majority(labelled.train, data.examples)
@@ -107,15 +110,6 @@ def _run(job: Job) -> Outcome:
             "speed": _speed(recipe, systems, timed),
         },
     )
-
-
-def _test_sets(recipe: Recipe, labels: tuple[str, ...]) -> Iterator[tuple[str, Examples]]:
-    """Give the test sets by place; those of another benchmark in the labels learned."""
-    for language in recipe.scored_languages:
-        for split in recipe.evaluate.splits:
-            place = language if len(recipe.evaluate.splits) == 1 else f"{language}.{split}"
-            is_other = recipe.benchmark_of(language) != recipe.task.benchmark
-            yield place, read_split(recipe, language, split, labels=labels if is_other else None)
 
 
 def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,4 +180,4 @@ def _plain(prediction: Any) -> Any:
     return asdict(prediction) if is_dataclass(prediction) else prediction  # type: ignore[arg-type]
 
 
-STAGE = Stage("evaluate", 3, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)
+STAGE = Stage("evaluate", 4, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)

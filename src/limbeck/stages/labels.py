@@ -1,12 +1,14 @@
 """The labelled data of a recipe: which files they are, and what is in them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from limbeck.artifact import file_hash
 from limbeck.benchmarks import Examples, check_labels, divide, find_benchmark, load
 from limbeck.recipe import Recipe
+from limbeck.task_section import BenchmarkChoice
 
 
 def labels_section(recipe: Recipe) -> dict[str, Any]:
@@ -14,11 +16,17 @@ def labels_section(recipe: Recipe) -> dict[str, Any]:
     task, languages = recipe.task, recipe.train_languages
     return {
         "kind": task.kind,
-        "benchmark": task.benchmark.model_dump(exclude={"root"}),
+        "benchmark": benchmark_section(task.benchmark),
         "language": languages[0] if len(languages) == 1 else languages,
         "max_pieces": task.window_pieces,
         "evaluations": task.evaluations,
     }
+
+
+def benchmark_section(chosen: BenchmarkChoice) -> dict[str, Any]:
+    """Give what is read of a benchmark; of a folder its files' hashes tell more than its place."""
+    is_folder = Path(chosen.root).expanduser().is_dir()
+    return chosen.model_dump(exclude={"root"} if is_folder else None)
 
 
 def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str, str]:
@@ -29,7 +37,7 @@ def benchmark_files(recipe: Recipe, wanted: Mapping[str, list[str]]) -> dict[str
         files = find_benchmark(chosen.name).files
         for split in splits:
             for path in files(chosen.root, language, split):
-                found[f"{language}/{path.name}"] = file_hash(path)
+                found[f"{language}/{split}/{path.name}"] = file_hash(path)
     return found
 
 
@@ -53,6 +61,15 @@ def read_split(
         labels=labels or chosen.labels,
         task=recipe.task.kind,
     )
+
+
+def read_test_sets(recipe: Recipe, labels: tuple[str, ...]) -> Iterator[tuple[str, Examples]]:
+    """Read the test sets by place; those of another benchmark in the labels learned."""
+    for language in recipe.scored_languages:
+        for split in recipe.evaluate.splits:
+            place = language if len(recipe.evaluate.splits) == 1 else f"{language}.{split}"
+            is_other = recipe.benchmark_of(language) != recipe.task.benchmark
+            yield place, read_split(recipe, language, split, labels=labels if is_other else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,7 @@ def _read_language(
     read = read_split(recipe, language, chosen.train_split, labels=labels)
     check_labels(recipe.task.kind, read)
     if chosen.dev_split:
-        held_out = read_split(recipe, language, chosen.dev_split, labels=labels)
+        held_out = read_split(recipe, language, chosen.dev_split)
         check_labels(recipe.task.kind, held_out)
         train, dev = read.examples, held_out.examples
     else:

@@ -51,10 +51,12 @@ def tune_model(
     Returns:
         The history, as `training.fit` gives it.
     """
-    from limbeck.finetune import Lesson, Pace, tune
+    from limbeck.finetune import ENTRY, Lesson, Pace, tune
 
     recipe = job.recipe
-    model.config.limbeck_task = recipe.task.kind  # What `limbeck predict` asks of it.
+    setattr(
+        model.config, ENTRY, {"task": recipe.task.kind, "max_pieces": recipe.task.window_pieces}
+    )
     return tune(
         model,
         tokenizer,

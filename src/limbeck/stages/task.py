@@ -140,4 +140,4 @@ def _sample(texts: Iterator[str], *, count: int, seed: int) -> list[str]:
     return chosen
 
 
-STAGE = Stage("task", 2, ("corpus", "vocabulary", "teacher", "general"), _section, _outside, _run)
+STAGE = Stage("task", 3, ("corpus", "vocabulary", "teacher", "general"), _section, _outside, _run)

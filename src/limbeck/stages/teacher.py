@@ -48,4 +48,4 @@ def _run(job: Job) -> Outcome:
     return Outcome(counts=counts, metrics=keep_history(job, history))
 
 
-STAGE = Stage("teacher", 1, (), _section, _outside, _run)
+STAGE = Stage("teacher", 2, (), _section, _outside, _run)

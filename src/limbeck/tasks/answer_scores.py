@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from limbeck.errors import DataError
+from limbeck.tasks import scores
 from limbeck.tasks.reading import Question, Span
 from limbeck.tasks.scores import LabelScore
 
@@ -155,16 +156,9 @@ def agreement(a: Sequence[Span], b: Sequence[Span]) -> float:
     """Gives the share of questions with the same text for answer in both predictions, 0 to 1.
 
     Raises:
-        DataError: they are not predictions for the same questions, or there is none.
+        DataError: they are not predictions for the same examples, or there is none.
     """
-    if len(a) != len(b):
-        raise DataError(
-            "the two systems did not answer the same questions",
-            found=f"{len(a)} answers against {len(b)}",
-        )
-    if not a:
-        raise DataError("there is no answer to agree on")
-    return sum(left.text == right.text for left, right in zip(a, b, strict=True)) / len(a)
+    return scores.agreement([[one.text] for one in a], [[one.text] for one in b])
 
 
 def majority(train: Sequence[Question], questions: Sequence[Question]) -> list[Span]:

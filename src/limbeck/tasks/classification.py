@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 
 from limbeck.anatomy import unlimited
 from limbeck.errors import DataError, ModelError, RecipeError
-from limbeck.tasks.windows import IGNORED, Window
+from limbeck.tasks.windows import IGNORED, Window, check_scores, with_scores
 
 _BATCH_EXAMPLES = 512
 _BREAK = re.compile(r"(?<=[.!?؟।॥])\s+(?=\S)|(?<=[。！？])(?=\S)")
@@ -117,29 +117,15 @@ def decode(
     Raises:
         ModelError: the logits do not fit the windows and labels, or are not finite.
     """
-    if len(windows) != len(logits):
-        raise ModelError(
-            "there must be one array of logits per window",
-            found=f"{len(logits)} for {len(windows)} windows",
-        )
+    pairs = list(with_scores(windows, logits))
     if [window.example for window in windows] != list(range(len(examples))):
         raise ModelError(
             "there must be one window per text: these are not the windows of these texts",
             found=f"{len(windows)} windows for {len(examples)} texts",
         )
     answers = []
-    for example, scores in zip(examples, logits, strict=True):
-        if scores.shape != (len(labels),):
-            raise ModelError(
-                "the logits of a window have the wrong shape",
-                where=example.where,
-                found=str(tuple(scores.shape)),
-                expected=str((len(labels),)),
-            )
-        if not np.isfinite(scores).all():
-            raise ModelError(
-                "the model answered with a number that is not finite", where=example.where
-            )
+    for example, (_, scores) in zip(examples, pairs, strict=True):
+        check_scores(scores, (len(labels),), where=example.where)
         answers.append(labels[int(scores.argmax())])
     return answers
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from limbeck.errors import DataError
+from limbeck.tasks import scores
 from limbeck.tasks.classification import LabelledText
 from limbeck.tasks.scores import LabelScore, tag_metrics
 
@@ -102,15 +103,9 @@ def agreement(a: Sequence[str], b: Sequence[str]) -> float:
     """Gives the share of texts with the same label in both predictions, 0 to 1.
 
     Raises:
-        DataError: they are not as many, or there is none.
+        DataError: they are not predictions for the same examples, or there is none.
     """
-    if len(a) != len(b):
-        raise DataError(
-            "the two systems did not label the same texts", found=f"{len(a)} against {len(b)}"
-        )
-    if not a:
-        raise DataError("there is no text to agree on")
-    return sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
+    return scores.agreement([[one] for one in a], [[one] for one in b])
 
 
 def _numbered(

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from limbeck.corpus import words_of
 from limbeck.errors import DataError, ModelError
 from limbeck.tasks.trees import maximum_tree
-from limbeck.tasks.windows import IGNORED, Window, word_windows
+from limbeck.tasks.windows import IGNORED, Window, check_scores, with_scores, word_windows
 
 Tree = tuple[tuple[int, str], ...]
 """Head (0 is the root, else a word counted from 1) and relation of every word."""
@@ -150,27 +150,13 @@ def decode(
 
     Raises:
         ModelError: the outputs do not fit the windows and labels, or are not finite; `root` is
-            the only relation; the library for trees is not installed.
+            the only relation.
     """
-    if len(windows) != len(outputs):
-        raise ModelError(
-            "there must be one array of scores per window",
-            found=f"{len(outputs)} for {len(windows)} windows",
-        )
-    pairs = list(zip(windows, outputs, strict=True))
     own: list[list[tuple[Window, np.ndarray]]] = [[] for _ in examples]
-    for window, scores in pairs:
-        where = examples[window.example].where
-        count = len(window.marks["words"])
-        if scores.shape != (count, count + 1, 1 + len(labels)):
-            raise ModelError(
-                "the scores of a window have the wrong shape",
-                where=where,
-                found=str(tuple(scores.shape)),
-                expected=str((count, count + 1, 1 + len(labels))),
-            )
-        if not np.isfinite(scores[window.marks["owned"] == 1]).all():
-            raise ModelError("the model answered with a number that is not finite", where=where)
+    for window, scores in with_scores(windows, outputs):
+        count, owned = len(window.marks["words"]), window.marks["owned"] == 1
+        shape, where = (count, count + 1, 1 + len(labels)), examples[window.example].where
+        check_scores(scores, shape, read=owned, where=where)
         own[window.example].append((window, scores))
     return [_tree(example, answers, labels) for example, answers in zip(examples, own, strict=True)]
 

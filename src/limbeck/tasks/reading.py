@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from limbeck.anatomy import unlimited
 from limbeck.errors import DataError, ModelError
-from limbeck.tasks.windows import IGNORED, Window, cut
+from limbeck.tasks.windows import IGNORED, Window, check_scores, cut, with_scores
 
 MAX_ANSWER = 30
 """The longest answer, in pieces, that `decode` gives unless told otherwise (as in SQuAD)."""
@@ -230,16 +230,12 @@ def n_best(
     Raises:
         ModelError: the outputs do not fit the windows, or are not finite.
     """
-    if len(windows) != len(outputs):
-        raise ModelError(
-            "there must be one array of scores per window",
-            found=f"{len(outputs)} for {len(windows)} windows",
-        )
     found: list[dict[tuple[int, int], float]] = [{} for _ in questions]
     refusals: list[float | None] = [None] * len(questions)
-    for window, scores in zip(windows, outputs, strict=True):
-        example = window.example
-        _check(scores, window, where=questions[example].where)
+    for window, scores in with_scores(windows, outputs):
+        example, read = window.example, window.marks["begin"] >= 0
+        read[0] = True
+        check_scores(scores, (len(window.pieces), 2), read=read, where=questions[example].where)
         refusal, old = float(scores[0, 0]) + float(scores[0, 1]), refusals[example]
         refusals[example] = refusal if old is None else min(refusal, old)
         for place, score in _candidates(window, scores, count=count, longest=max_answer):
@@ -463,19 +459,6 @@ def _window(
         },
         types=np.array(types, dtype=np.int64) if any(types) else None,
     )
-
-
-def _check(scores: np.ndarray, window: Window, *, where: str) -> None:
-    if scores.shape != (len(window.pieces), 2):
-        raise ModelError(
-            "the scores of a window have the wrong shape",
-            where=where,
-            found=str(tuple(scores.shape)),
-            expected=str((len(window.pieces), 2)),
-        )
-    read = window.marks["begin"] >= 0
-    if not np.isfinite(scores[read]).all() or not np.isfinite(scores[0]).all():
-        raise ModelError("the model answered with a number that is not finite", where=where)
 
 
 def _candidates(

@@ -6,6 +6,7 @@ sentences; metrics are made of such sums.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -156,22 +157,26 @@ def check_tags(sentences: Sequence[TaggedSentence]) -> None:
         )
 
 
-def agreement(a: Sequence[Sequence[str]], b: Sequence[Sequence[str]]) -> float:
-    """Gives the share of words with the same label in both predictions, 0 to 1.
+def agreement(a: Sequence[Sequence[Any]], b: Sequence[Sequence[Any]]) -> float:
+    """Gives the share of answers that are equal in both predictions, 0 to 1.
+
+    Args:
+        a: The answers of one system: for each example as many as were asked for, such as words.
+        b: Those of the other.
 
     Raises:
-        DataError: they are not predictions for the same sentences, or there is no word.
+        DataError: they are not predictions for the same examples, or there is no answer.
     """
-    if [len(labels) for labels in a] != [len(labels) for labels in b]:
+    if list(map(len, a)) != list(map(len, b)):
         raise DataError(
-            "the two systems did not label the same words",
-            found=f"{sum(map(len, a))} labels against {sum(map(len, b))}",
+            "the two systems did not answer the same",
+            found=f"{sum(map(len, a))} answers against {sum(map(len, b))}",
         )
     same = [
         x == y for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True)
     ]
     if not same:
-        raise DataError("there is no word to agree on")
+        raise DataError("there is no answer to agree on")
     return sum(same) / len(same)
 
 

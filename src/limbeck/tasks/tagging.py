@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from limbeck.corpus import words_of
 from limbeck.errors import DataError, ModelError
-from limbeck.tasks.windows import IGNORED, Window, word_windows
+from limbeck.tasks.windows import IGNORED, Window, check_scores, with_scores, word_windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +107,11 @@ def decode(
     Raises:
         ModelError: the logits do not fit the windows and labels, or are not finite.
     """
-    if len(windows) != len(logits):
-        raise ModelError(
-            "there must be one array of logits per window",
-            found=f"{len(logits)} for {len(windows)} windows",
-        )
     answers: list[list[str | None]] = [[None] * len(sentence.words) for sentence in sentences]
-    for window, scores in zip(windows, logits, strict=True):
-        where = sentences[window.example].where
-        if scores.shape != (len(window.pieces), len(labels)):
-            raise ModelError(
-                "the logits of a window have the wrong shape",
-                where=where,
-                found=str(tuple(scores.shape)),
-                expected=str((len(window.pieces), len(labels))),
-            )
+    for window, scores in with_scores(windows, logits):
         words = window.marks["words"]
-        owned = words >= 0
-        if not np.isfinite(scores[owned]).all():
-            raise ModelError("the model answered with a number that is not finite", where=where)
+        owned, where = words >= 0, sentences[window.example].where
+        check_scores(scores, (len(window.pieces), len(labels)), read=owned, where=where)
         chosen = scores[owned].argmax(axis=-1)
         for word, label in zip(words[owned].tolist(), chosen.tolist(), strict=True):
             answers[window.example][word] = labels[label]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from limbeck.errors import DataError
+from limbeck.tasks import scores
 from limbeck.tasks.parsing import ParsedSentence
 from limbeck.tasks.scores import LabelScore
 
@@ -122,21 +123,11 @@ def agreement(a: Sequence[_Pairs], b: Sequence[_Pairs]) -> float:
     """Gives the share of words with the same head and relation in both predictions, 0 to 1.
 
     Raises:
-        DataError: they are not predictions for the same sentences, or there is no word.
+        DataError: they are not predictions for the same examples, or there is none.
     """
-    if [len(tree) for tree in a] != [len(tree) for tree in b]:
-        raise DataError(
-            "the two systems did not parse the same words",
-            found=f"{sum(map(len, a))} heads against {sum(map(len, b))}",
-        )
-    same = [
-        tuple(x) == tuple(y)
-        for left, right in zip(a, b, strict=True)
-        for x, y in zip(left, right, strict=True)
-    ]
-    if not same:
-        raise DataError("there is no word to agree on")
-    return sum(same) / len(same)
+    return scores.agreement(
+        [list(map(tuple, one)) for one in a], [list(map(tuple, one)) for one in b]
+    )
 
 
 def _paired(

@@ -87,37 +87,37 @@ def maximum_tree(scores: np.ndarray) -> np.ndarray:
 def _best_heads(arcs: np.ndarray) -> np.ndarray:
     """Gives the best head of each node in a tree that hangs on node 0.
 
+    All rings of a level become nodes at once, so that levels are few.
+
     Args:
         arcs: Node with head, [N, N]; -inf on the diagonal and in row 0.
     """
     heads = arcs.argmax(axis=1)
     heads[0] = 0
-    ring = _ring(heads.tolist())
-    if not len(ring):
+    rings = _rings(heads.tolist())
+    if not rings:
         return heads
-    # The ring becomes one node, the last: what enters it breaks it at the cheapest place.
-    rest = np.setdiff1d(np.arange(len(arcs)), ring)
-    entering = arcs[np.ix_(ring, rest)] - arcs[ring, heads[ring]][:, None]
-    leaving = arcs[np.ix_(rest, ring)]
-    count = len(rest)
-    smaller = np.full((count + 1, count + 1), -np.inf)
-    smaller[:count, :count] = arcs[np.ix_(rest, rest)]
-    smaller[:count, count] = leaving.max(axis=1)
-    smaller[count, :count] = entering.max(axis=0)
-    found = _best_heads(smaller)
-    into = found[:count]
-    heads[rest] = np.where(
-        into < count, rest[np.minimum(into, count - 1)], ring[leaving.argmax(axis=1)]
-    )
-    heads[0] = 0
-    entry = found[count]
-    heads[ring[entering[:, entry].argmax()]] = rest[entry]
+    # What enters a ring breaks it, and is worth what it gains over the arc that it replaces.
+    gains = arcs.copy()
+    for ring in rings:
+        gains[ring] -= arcs[ring, heads[ring]][:, None]
+    alone = np.setdiff1d(np.arange(len(arcs)), np.concatenate(rings))
+    members = [np.array([node]) for node in alone] + rings
+    order = np.concatenate(members)
+    starts = np.cumsum([0, *map(len, members)])[:-1]
+    smaller = np.maximum.reduceat(gains[np.ix_(order, order)], starts, axis=0)
+    smaller = np.maximum.reduceat(smaller, starts, axis=1)
+    np.fill_diagonal(smaller, -np.inf)
+    for node, other in enumerate(_best_heads(smaller)[1:], start=1):
+        inner = gains[np.ix_(members[node], members[other])]
+        entered, head = np.unravel_index(inner.argmax(), inner.shape)
+        heads[members[node][entered]] = members[other][head]
     return heads
 
 
-def _ring(heads: Sequence[int]) -> np.ndarray:
-    """Gives the nodes of a ring that does not reach node 0, none where there is none."""
-    seen = [0] * len(heads)
+def _rings(heads: Sequence[int]) -> list[np.ndarray]:
+    """Gives the nodes of every ring that does not reach node 0."""
+    seen, rings = [0] * len(heads), []
     for start in range(1, len(heads)):
         node = start
         while node and not seen[node]:
@@ -127,8 +127,8 @@ def _ring(heads: Sequence[int]) -> np.ndarray:
             ring = [node]
             while heads[ring[-1]] != node:
                 ring.append(heads[ring[-1]])
-            return np.array(ring)
-    return np.array([], dtype=np.int64)
+            rings.append(np.array(ring))
+    return rings
 
 
 def to_conllu(

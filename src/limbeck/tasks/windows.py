@@ -167,6 +167,47 @@ def word_windows(
             )
 
 
+def with_scores(
+    windows: Sequence[Window], outputs: Sequence[np.ndarray]
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Gives each window with a model's scores of it.
+
+    Raises:
+        ModelError: there are not as many of the one as of the other.
+    """
+    if len(windows) != len(outputs):
+        raise ModelError(
+            "there must be one array of scores per window",
+            found=f"{len(outputs)} for {len(windows)} windows",
+        )
+    return zip(windows, outputs, strict=True)
+
+
+def check_scores(
+    scores: np.ndarray, shape: tuple[int, ...], *, read: np.ndarray | None = None, where: str
+) -> None:
+    """Makes sure that a window's scores have a shape, and are finite where they are read.
+
+    Args:
+        scores: Of a window.
+        shape: What they should have.
+        read: Which rows are read, bool; None for all.
+        where: The example, for messages.
+
+    Raises:
+        ModelError: they have another shape, or one is not finite.
+    """
+    if scores.shape != shape:
+        raise ModelError(
+            "the scores of a window have the wrong shape",
+            where=where,
+            found=str(tuple(scores.shape)),
+            expected=str(shape),
+        )
+    if not np.isfinite(scores if read is None else scores[read]).all():
+        raise ModelError("the model answered with a number that is not finite", where=where)
+
+
 def cut(length: int, *, room: int, stride: int) -> list[range]:
     """Gives runs of at most `room` positions that cover `range(length)`.
 
