@@ -47,6 +47,11 @@ _LANGUAGES = {
     "tw": "Twi twi", "uk": "Ukrainian ukr", "ur": "Urdu urd", "vi": "Vietnamese vie",
     "wo": "Wolof wol", "xh": "Xhosa xho", "yo": "Yoruba yor", "zh": "Chinese zho",
     "zu": "Zulu zul",
+    "arq": "Algerian Arabic arq", "ary": "Moroccan Arabic ary", "ay": "Aymara aym",
+    "bem": "Bemba bem", "bg": "Bulgarian bul", "bn": "Bengali ben", "bzd": "Bribri bzd",
+    "cni": "Asháninka cni", "el": "Greek ell", "gn": "Guarani grn", "hch": "Wixárika hch",
+    "nah": "Nahuatl nah", "oto": "Otomí oto", "qu": "Quechua quy", "ro": "Romanian ron",
+    "shp": "Shipibo-Konibo shp", "tar": "Rarámuri tar", "te": "Telugu tel", "ts": "Tsonga tso",
 }
 # fmt: on
 _TAGS = {told.rpartition(" ")[2]: tag for tag, told in _LANGUAGES.items()}
