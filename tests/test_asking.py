@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from limbeck.asking import read_line, told
+from limbeck.asking import as_conllu, read_line, told
 from limbeck.errors import DataError
 from limbeck.tasks import TASKS
 from limbeck.tasks.reading import Span
@@ -36,6 +36,10 @@ def test_pairs_are_two_texts_with_a_tab_between_or_named():
 def test_trees_and_answers_are_told_by_their_parts():
     tree = told(read_line("parsing", "x y", "f:1"), ((2, "det"), (0, "root")))
     assert (tree["heads"], tree["relations"]) == ([2, 0], ["det", "root"])
+    block = as_conllu(json.dumps(tree), 7).splitlines()
+    assert block[0] == "# sent_id = 7"
+    fields = [line.split("\t") for line in block if line[:1].isdigit()]
+    assert [(one[1], one[6], one[7]) for one in fields] == [("x", "2", "det"), ("y", "0", "root")]
     asked = read_line("qa", '{"question": "who?", "context": "Ada did"}', "f:1")
     answer = told(asked, Span("Ada", 0, 3, 1.5, -1.0))
     assert answer == {"question": "who?", "answer": "Ada", "start": 0, "stop": 3, "score": 1.5}

@@ -14,6 +14,7 @@ from limbeck.tasks.parsing import ParsedSentence
 from limbeck.tasks.reading import Question
 from limbeck.tasks.scores import spans
 from limbeck.tasks.tagging import TaggedSentence
+from limbeck.tasks.trees import to_conllu
 
 PAIRS = ("nli", "paraphrase")
 
@@ -161,6 +162,19 @@ def told(asked: Asked, prediction: Any) -> dict[str, Any]:
     labels = list(prediction or ())
     found = {"entities": _entities(asked.told, labels)} if asked.task == "ner" else {}
     return {**asked.told, "labels": labels, **found}
+
+
+def as_conllu(line: str, number: int) -> str:
+    """Give a parser's answer, as JSON, as a block of CoNLL-U; nothing where there are no words.
+
+    Args:
+        line: What `told` gave.
+        number: Of the sentence.
+    """
+    found = json.loads(line)
+    sentence = ParsedSentence(words=tuple(found["words"]))
+    pairs = list(zip(found["heads"], found["relations"], strict=True))
+    return to_conllu([sentence], [pairs], first=number).removesuffix("\n")
 
 
 def _entities(repeated: Mapping[str, Any], labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from limbeck import __version__
-from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
+from limbeck.errors import ArtifactError, DataError, LimbeckError, ModelError, RecipeError
 from limbeck.tables import (
     confusion_table,
     fidelity_text,
@@ -318,19 +318,28 @@ def predict(
     task: Annotated[
         str | None, typer.Option(help="Its task, where the model does not say.")
     ] = None,
+    conllu: Annotated[
+        bool, typer.Option("--conllu", help="Print a parser's trees as CoNLL-U.")
+    ] = False,
 ) -> None:
     """Answer lines: one line of JSON for each. Of stdin each at once, of a file many together.
 
     Text, `{"text": …}` or `{"words": […]}`; pairs of texts with a tab between, or `{"text": …,
     "pair": …}`; questions as `{"question": …, "context": …}`.
     """
+    from limbeck.asking import as_conllu
     from limbeck.judge import answer_lines, load_task_model
 
     loaded = load_task_model(model, task=task)
+    if conllu and loaded.task.head != "tree":
+        raise ModelError(
+            "only a parser's answers are trees", where="--conllu", found=loaded.task.name
+        )
     with _lines(file) as lines:
         batch = 1 if str(file) == "-" else 64
-        for answer in answer_lines(loaded, lines, source=str(file), batch=batch):
-            print(answer, flush=True)
+        answers = answer_lines(loaded, lines, source=str(file), batch=batch)
+        for number, answer in enumerate(answers, start=1):
+            print(as_conllu(answer, number) if conllu else answer, flush=True)
 
 
 @contextmanager

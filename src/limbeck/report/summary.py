@@ -141,6 +141,7 @@ def origin(facts: Facts) -> list[Fact]:
     sentences = (
         f", {count(labelled['train'])} {TASKS[task['kind']][1]} to learn from "
         f"and {count(labelled['dev'])} to select by"
+        + (f"; {count(labelled['cut'])} cut to fit" if labelled.get("cut") else "")
         if labelled
         else ""
     )

@@ -27,24 +27,27 @@ def _run(job: Job) -> Outcome:
     from limbeck.encoder import load_encoder
 
     recipe, folder = job.recipe, model_folder(job.recipe.teacher.model)
+    task, tokenizer = TASKS[recipe.task.kind], load_tokenizer(folder)
     data = read_labelled(recipe)
     model = load_encoder(
         folder,
-        head=TASKS[recipe.task.kind].head,
+        head=task.head,
         attention="sdpa",
         labels=data.labels,
         allow_remote_code=recipe.teacher.allow_remote_code,
         seed=recipe.seed,
     )
-    history = tune_model(
-        job, model, load_tokenizer(folder), data=data, pace=recipe.teacher, name="teacher"
-    )
+    history = tune_model(job, model, tokenizer, data=data, pace=recipe.teacher, name="teacher")
     save_model(model, job.folder / "model", tokenizer_from=folder)
-    counts = {
+    counts: dict[str, Any] = {
         "train": len(data.train),
         "dev": len(data.dev),
         "notes": data.notes,
     }
+    if task.count_cut is not None:
+        counts["cut"] = task.count_cut(
+            [*data.train, *data.dev], tokenizer, max_pieces=recipe.task.window_pieces
+        )
     return Outcome(counts=counts, metrics=keep_history(job, history))
 
 

@@ -47,6 +47,8 @@ class Task:
         describe: An example to what a file of predictions tells of it: `where`, text, `gold`.
         identify: An example to the texts whose equals must not be divided.
         expand_labels: What a recipe names (entity types, tags) to the model's label set.
+        count_cut: Examples, tokenizer and longest window to how many texts are cut to fit; None
+            where long ones are read in several windows.
         confusion: Examples and predictions to labels and int64 [C, C], how often each gold label
             (row) was taken for each (column); None where answers are no single labels.
         calibrate: Dev examples and predictions to what `decode` is told beside, by name: settings
@@ -71,6 +73,7 @@ class Task:
     describe: Callable[..., dict[str, Any]]
     identify: Callable[..., Sequence[str]]
     expand_labels: Callable[[Sequence[str]], tuple[str, ...]]
+    count_cut: Callable[..., int] | None = None
     confusion: Callable[..., tuple[tuple[str, ...], np.ndarray]] | None = None
     calibrate: Callable[..., dict[str, float]] | None = None
 
@@ -94,6 +97,7 @@ _TEXTS: dict[str, Any] = {
     "head": "text",
     "family": classification,
     "scored": label_scores,
+    "count_cut": classification.count_cut,
     "confusion": label_scores.confusion,
 }
 _PAIRS: dict[str, Any] = _TEXTS | {"from_text": classification.pair_from_text}

@@ -132,11 +132,14 @@ def _rings(heads: Sequence[int]) -> list[np.ndarray]:
 
 
 def to_conllu(
-    examples: Sequence["ParsedSentence"], predictions: Sequence[Sequence[tuple[int, str]]]
+    examples: Sequence["ParsedSentence"],
+    predictions: Sequence[Sequence[tuple[int, str]]],
+    *,
+    first: int = 1,
 ) -> str:
     """Gives the predicted trees as a CoNLL-U file, multiword tokens included.
 
-    Sentences are numbered from 1 as `sent_id`. Their text is not known any more, only its words:
+    Sentences are numbered as `sent_id`. Their text is not known any more, only its words:
     `text` has a space between any two tokens, so no word needs `SpaceAfter=No`. A sentence without
     words is left out, for the format has none, but keeps its number. Forms are written
     in NFC and with single spaces inside, as the format's validator demands. Lemma, tags, features
@@ -145,6 +148,7 @@ def to_conllu(
     Args:
         examples: What was parsed.
         predictions: Head and relation of every word of each.
+        first: Number of the first sentence.
 
     Raises:
         DataError: the predictions do not fit the examples.
@@ -157,7 +161,7 @@ def to_conllu(
     return "".join(
         _block(example, prediction, number)
         for number, (example, prediction) in enumerate(
-            zip(examples, predictions, strict=True), start=1
+            zip(examples, predictions, strict=True), start=first
         )
         if example.words
     )
