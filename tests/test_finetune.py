@@ -12,10 +12,13 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
+from limbeck import finetune
 from limbeck.errors import DataError
 from limbeck.finetune import (
+    ENTRY,
     Lesson,
     Pace,
+    calibrate,
     exact_share,
     judge_of,
     label_terms,
@@ -27,6 +30,7 @@ from limbeck.finetune import (
 )
 from limbeck.sections import Machine
 from limbeck.tasks import TASKS
+from limbeck.tasks.reading import Answer, Question
 from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tasks.windows import Window
 from limbeck.training import Batch
@@ -324,3 +328,37 @@ def test_text_steps_come_on_top_of_the_labelled_ones(
 
 def test_an_exact_share_is_what_was_written() -> None:
     assert [str(exact_share(share)) for share in (0.1, 0.29, 1 / 3)] == ["1/10", "29/100", "1/3"]
+
+
+def test_a_threshold_is_chosen_on_dev_kept_in_the_config_and_used(tokenizer: Tokenizer) -> None:
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B </s>",
+        special_tokens=[("<s>", 1), ("</s>", 2)],
+    )
+    model = tiny_model("bert", "span", num_labels=2)
+    asked = [
+        Question("n1", "n2 n3 n4", (Answer("n3", 3),)),
+        Question("n2", "n5 n6", answerable=False),
+    ]
+    lesson = Lesson(TASKS["qa"], asked, asked, ("start", "end"), max_pieces=32)
+    calibrate(model, tokenizer, lesson=lesson, device=torch.device("cpu"))
+    (threshold,) = getattr(model.config, ENTRY)["settings"].values()
+    options: Any = {"task": TASKS["qa"], "examples": asked, "labels": (), "max_pieces": 32}
+    found = predict(model, tokenizer, **options)
+    assert [one.text == "" for one in found] == [-one.score > threshold for one in found]
+    lesson = Lesson(TASKS["qa"], asked[:1], asked[:1], ("start", "end"), max_pieces=32)
+    calibrate(model, tokenizer, lesson=lesson, device=torch.device("cpu"))
+    assert getattr(model.config, ENTRY)["settings"] == {}, "nothing of the old one is left"
+    assert all(one.text for one in predict(model, tokenizer, **options))
+
+
+def test_parts_of_a_set_are_answered_as_the_whole(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("bert", "tagging", num_labels=CLASSES)
+    examples = [TaggedSentence((f"n{i}", "d0", f"v{i % 8}")) for i in range(7)]
+    options: Any = {"task": POS, "examples": examples, "labels": LABELS, "max_pieces": 40}
+    whole = predict(model, tokenizer, **options)
+    monkeypatch.setattr(finetune, "_PART", 2)
+    assert predict(model, tokenizer, **options) == whole

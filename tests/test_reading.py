@@ -12,7 +12,16 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.tasks import reading
-from limbeck.tasks.reading import Answer, Question, Span, decode, encode, n_best, nfc_with_places
+from limbeck.tasks.reading import (
+    Answer,
+    Question,
+    Span,
+    decode,
+    encode,
+    n_best,
+    nfc_with_places,
+    settle,
+)
 from limbeck.tasks.windows import IGNORED
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -329,9 +338,10 @@ def test_a_threshold_refuses_what_no_answer_beats():
     question = ask("a b")
     windows = encode([question], characters(), None)
     outputs = scored(windows, starts=[(5, 1)], ends=[(5, 1)], no_answer=5.0)
-    assert decode([question], windows, outputs, ())[0] == Span("a", 0, 1, -3.0, 5.0)
-    assert decode([question], windows, outputs, (), threshold=3.0)[0].text == "a"
-    assert decode([question], windows, outputs, (), threshold=2.9)[0] == Span("", 0, 0, -3.0, 5.0)
+    found = decode([question], windows, outputs, ())
+    assert found == [Span("a", 0, 1, -3.0, 5.0)]
+    assert settle(found, threshold=3.0)[0].text == "a"
+    assert settle(found, threshold=2.9)[0] == Span("", 0, 0, -3.0, 5.0)
 
 
 def test_the_smallest_no_answer_score_of_the_windows_counts():

@@ -1,6 +1,6 @@
 """Task tuning and task predictions: windows in, a tuned model or its scores out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -29,8 +29,8 @@ _PART = 256
 
 Examples = Sequence[Any]
 ENTRY = "limbeck"
-"""Entry of a model's config: its `task`, `max_pieces` of a window, and `settings`, which its task's
-decoder is told beside."""
+"""Entry of a model's config: its `task`, `max_pieces` of a window, and `settings`, by which its
+task's predictions are settled."""
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> Batch:
@@ -185,12 +185,11 @@ def answers_to(
     labels: Sequence[str],
     device: torch.device | str,
 ) -> list[Any]:
-    """Give one prediction an example: run and decode as the model was calibrated."""
-    settings = getattr(model.config, ENTRY, {}).get("settings", {})
+    """Give one prediction an example, before any setting is applied."""
     answers: list[Any] = []
     for part in parts:
         found = outputs_of(model, part.windows, head=task.head, device=device)
-        answers += task.decode(part.examples, part.windows, found, labels, **settings)
+        answers += task.decode(part.examples, part.windows, found, labels)
     return answers
 
 
@@ -204,9 +203,17 @@ def predict(
     max_pieces: int,
     device: torch.device | str = "cpu",
 ) -> list[Any]:
-    """Give one prediction an example: encode, run, decode."""
+    """Give one prediction an example: encode, run, decode, settle as the model was calibrated."""
     parts = in_parts(task, examples, tokenizer, max_pieces=max_pieces)
-    return answers_to(parts, model, task=task, labels=labels, device=device)
+    found = answers_to(parts, model, task=task, labels=labels, device=device)
+    return settled(task, found, getattr(model.config, ENTRY, {}).get("settings"))
+
+
+def settled(task: Task, predictions: list[Any], settings: Mapping[str, float] | None) -> list[Any]:
+    """Give the final predictions: those of most tasks are what was decoded."""
+    if not settings or task.settle is None:
+        return predictions
+    return task.settle(predictions, **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +263,8 @@ def judge_of(
 
     def judge(model: PreTrainedModel) -> float:
         found = answers_to(parts, model, task=task, labels=labels, device=device)
+        if task.calibrate is not None:
+            found = settled(task, found, task.calibrate(dev, found))
         return score(task, dev, found, language="dev", resamples=1).metrics[task.primary]
 
     return judge
@@ -313,20 +322,11 @@ def tune(
 def calibrate(
     model: PreTrainedModel, tokenizer: Tokenizer, *, lesson: Lesson, device: torch.device
 ) -> None:
-    """Choose what the task's decoder is told beside, on the dev set; keep it in the config."""
+    """Choose what the task's predictions are settled by, on the dev set; keep it in the config."""
     if lesson.task.calibrate is None:
         return
-    about = {k: v for k, v in getattr(model.config, ENTRY, {}).items() if k != "settings"}
-    setattr(model.config, ENTRY, about)
-    told = predict(
-        model,
-        tokenizer,
-        task=lesson.task,
-        examples=lesson.dev,
-        labels=lesson.labels,
-        max_pieces=lesson.max_pieces,
-        device=device,
-    )
-    settings = lesson.task.calibrate(lesson.dev, told)
-    if settings:
-        setattr(model.config, ENTRY, {**about, "settings": settings})
+    parts = in_parts(lesson.task, lesson.dev, tokenizer, max_pieces=lesson.max_pieces)
+    found = answers_to(parts, model, task=lesson.task, labels=lesson.labels, device=device)
+    settings = lesson.task.calibrate(lesson.dev, found)
+    about = getattr(model.config, ENTRY, {})
+    setattr(model.config, ENTRY, {**about, "settings": settings})

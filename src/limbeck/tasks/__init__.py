@@ -51,9 +51,10 @@ class Task:
             where long ones are read in several windows.
         confusion: Examples and predictions to labels and int64 [C, C], how often each gold label
             (row) was taken for each (column); None where answers are no single labels.
-        calibrate: Dev examples and predictions to what `decode` is told beside, by name: settings
-            that are chosen on the source's dev set and kept in the model's config. None where
-            there is nothing to choose.
+        calibrate: Dev examples and predictions to what `settle` is told beside, by name: settings
+            that are chosen on the source's dev set and kept in the model's config; none where
+            none is needed. None where there is nothing to choose.
+        settle: Predictions and these settings to the final predictions.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Task:
     count_cut: Callable[..., int] | None = None
     confusion: Callable[..., tuple[tuple[str, ...], np.ndarray]] | None = None
     calibrate: Callable[..., dict[str, float]] | None = None
+    settle: Callable[..., list[Any]] | None = None
 
 
 def _task(
@@ -101,7 +103,13 @@ _TEXTS: dict[str, Any] = {
     "confusion": label_scores.confusion,
 }
 _PAIRS: dict[str, Any] = _TEXTS | {"from_text": classification.pair_from_text}
-_READING: dict[str, Any] = {"head": "span", "family": reading, "scored": answer_scores}
+_READING: dict[str, Any] = {
+    "head": "span",
+    "family": reading,
+    "scored": answer_scores,
+    "calibrate": answer_scores.calibrate,
+    "settle": reading.settle,
+}
 _SPANS: dict[str, Any] = {
     "statistics": scores.span_statistics,
     "metrics": scores.span_metrics,
@@ -124,7 +132,7 @@ TASKS: dict[str, Task] = {
     "paraphrase": _task("paraphrase", primary="accuracy", **_PAIRS),
     "topics": _task("topics", primary="macro_f1", **_TEXTS),
     "sentiment": _task("sentiment", primary="macro_f1", **_TEXTS),
-    "qa": _task("qa", primary="f1", **_READING, calibrate=answer_scores.calibrate),
+    "qa": _task("qa", primary="f1", **_READING),
 }
 """Every task by its name."""
 

@@ -187,9 +187,8 @@ def decode(
     labels: Sequence[str] = (),
     *,
     max_answer: int = MAX_ANSWER,
-    threshold: float | None = None,
 ) -> list[Span]:
-    """Gives the best span of every question over all its windows.
+    """Gives the best span of every question over all its windows: it answers always.
 
     Args:
         questions: What was encoded.
@@ -197,8 +196,6 @@ def decode(
         outputs: Scores of starts and ends: one float array [T, 2] per window, in order.
         labels: Not used.
         max_answer: The longest answer, in pieces.
-        threshold: An answer whose score is less than minus this becomes ""; None answers always,
-            as SQuAD v1.1 asks. `answer_scores.choose_threshold` finds one.
 
     Returns:
         One span per question. A context in which the tokenizer finds nothing gets "".
@@ -207,10 +204,19 @@ def decode(
         ModelError: the outputs do not fit the windows, or are not finite.
     """
     best = n_best(questions, windows, outputs, count=1, max_answer=max_answer)
-    refuse = np.inf if threshold is None else threshold
+    return [span for (span, *_) in best]
+
+
+def settle(predictions: Sequence[Span], *, threshold: float) -> list[Span]:
+    """Gives "" for answers whose score is less than minus the threshold: SQuAD v2's "no answer".
+
+    Args:
+        predictions: What `decode` gave.
+        threshold: `answer_scores.choose_threshold` finds one.
+    """
     return [
-        replace(span, text="", start=0, stop=0) if -span.score > refuse else span
-        for (span, *_) in best
+        replace(span, text="", start=0, stop=0) if -span.score > threshold else span
+        for span in predictions
     ]
 
 
