@@ -255,10 +255,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="a sentence for the page: how it was trained")
     parser.add_argument("--title", default="Zero-shot transfer on real text")
+    parser.add_argument("--also", nargs="+", type=Path, default=[], help="JSON of earlier tables")
     parser.add_argument("--only-done", action="store_true", help="leave out what is not done yet")
     places = parser.parse_args()
     store = Store(places.store)
     tables: dict[str, list[dict[str, Any]]] = {}
+    for path in places.also:
+        tables |= json.loads(path.read_text())
     for name in places.recipes:
         rows: list[dict[str, Any]] = []
         for variant in places.variants:
