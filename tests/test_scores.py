@@ -98,5 +98,5 @@ def test_agreement_needs_the_same_words():
     assert scores.agreement([("O", "O")], [("O", "B-PER")]) == 0.5
     with pytest.raises(DataError, match="did not answer the same"):
         scores.agreement([("O",)], [("O", "O")])
-    with pytest.raises(DataError, match="no word"):
+    with pytest.raises(DataError, match="no answer to agree on"):
         scores.agreement([()], [()])
