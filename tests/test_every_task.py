@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from conftest import Told
 from limbeck import pipeline
 from limbeck.artifact import Store
+from limbeck.delta import SparseDelta, apply
 from limbeck.pretrain_recipe import read_pretrain_recipe
 from limbeck.recipe import read_recipe, toml_string
 from limbeck.report import write_report
+from limbeck.watch import Watch
 from limbeck.world import make_world
 
 PLACES = {
@@ -127,6 +131,60 @@ def test_labels_of_several_languages_are_pooled(run: Callable[..., pipeline.Run]
     counts = [each.artifacts["teacher"].manifest.counts for each in (one, both)]
     assert counts[1]["train"] == 2 * counts[0]["train"] > 0
     assert counts[1]["notes"].keys() == {"qaa", "qab"}
+
+
+SPARSE = ['task.tuning={kind="lt-sft", density=0.05}', "evaluate.resamples=10"]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_sparse_tuning_moves_few_entries_and_leaves_its_delta(run: Callable[..., pipeline.Run]):
+    finished = run("pos", *SPARSE)
+    before, after = (
+        weights(finished.artifacts[stage].path("model")) for stage in ("general", "task")
+    )
+    shared = [name for name in before if name in after and name.startswith("model.")]
+    moved = sum(int((before[name] != after[name]).sum()) for name in shared)
+    total = sum(before[name].numel() for name in shared)
+    assert 0 < moved <= round(0.05 * total)
+    delta = SparseDelta.load(finished.artifacts["task"].path("delta.safetensors"))
+    assert len(delta) == round(0.05 * total) and "classifier.weight" in delta.dense
+    on_base = {name: before[name].clone() for name in shared}
+    apply(on_base, delta, dense=False)
+    for name in shared:
+        assert torch.allclose(on_base[name], after[name], atol=1e-7), name
+    assert run("pos").artifacts["general"].folder == finished.artifacts["general"].folder
+
+
+@pytest.mark.parametrize("killed_in", ["full", "sparse"])
+def test_a_sparse_tuning_killed_in_either_training_ends_with_the_same_weights(
+    killed_in: str, run: Callable[..., pipeline.Run], monkeypatch: pytest.MonkeyPatch
+):
+    more = [*SPARSE, "machine.checkpoint_seconds=0.001", "task.epochs=2"]
+    expected = weights(run("pos", *more).artifacts["task"].path("model"))
+    again = [*more, f"task.learning_rate={2e-3 if killed_in == 'full' else 3e-3}"]
+    real, count = Watch.on_step_end, {"steps": 0}
+
+    def stop(self: Watch, *args: Any, **kept: Any) -> None:
+        real(self, *args, **kept)
+        if self.work.name == killed_in and args[1].global_step == 5:
+            count["steps"] += 1
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("pos", *again)
+    assert count["steps"] == 1
+    resumed = run("pos", *again)
+    (folder,) = [resumed.artifacts["task"].folder]
+    found = weights(folder / "model")
+    shutil.rmtree(folder)
+    whole = weights(run("pos", *again).artifacts["task"].path("model"))
+    assert found.keys() == whole.keys() == expected.keys()
+    assert all(torch.equal(found[name], whole[name]) for name in found)
 
 
 def test_a_model_that_does_not_say_its_task_and_lines_that_cannot_be_read_are_told(

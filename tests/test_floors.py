@@ -54,14 +54,35 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "checkpoint",
         "student",
         "losses",
+        "sparse",
+        "delta",
         "survey",
         "pair",
         "checks",
     ),
     # training
-    4: ("together", "watch", "training", "pretrain", "finetune", "distil", "certify"),
+    4: (
+        "together",
+        "watch",
+        "training",
+        "pretrain",
+        "sparse_tuning",
+        "finetune",
+        "distil",
+        "certify",
+    ),
     # conductor: these import torch only inside functions
-    5: ("stages", "pipeline", "judge", "quickstart", "tables", "doctor", "cli", "__main__"),
+    5: (
+        "stages",
+        "pipeline",
+        "judge",
+        "deltas",
+        "quickstart",
+        "tables",
+        "doctor",
+        "cli",
+        "__main__",
+    ),
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 TORCH = {"torch", "transformers", "accelerate", "safetensors"}

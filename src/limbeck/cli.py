@@ -379,6 +379,65 @@ def report(
     print(f"{output}  {output.stat().st_size / 1e3:.0f} kB")
 
 
+delta_app = typer.Typer(help="Sparse deltas: what tuning changed in a model, and no more.")
+app.add_typer(delta_app, name="delta")
+DeltasArgument = Annotated[list[Path], typer.Argument(help="Files of deltas of one base.")]
+ModelArgument = Annotated[Path, typer.Argument(help="A model folder.")]
+NewFolderOption = Annotated[Path, typer.Option("-o", "--output", help="A new folder.")]
+
+
+@delta_app.command("show")
+def delta_show(
+    delta: Annotated[Path, typer.Argument(help="A delta's file.")], as_json: JsonOption = False
+) -> None:
+    """Tell what a delta holds: entries, bytes, base, provenance, density of each tensor."""
+    from limbeck.deltas import show
+
+    told = show(delta)
+    if as_json:
+        _print_json(told)
+        return
+    print(f"{told['entries']} entries, {told['bytes'] / 1e6:.2f} MB, base {told['base'][:12]}")
+    for name, value in told["provenance"].items():
+        print(f"{name}: {value}")
+    for name, share in told["density"].items():
+        print(f"{100 * share:6.2f} %  {name}")
+
+
+@delta_app.command("apply")
+def delta_apply(
+    model: ModelArgument,
+    deltas: DeltasArgument,
+    output: NewFolderOption,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Allow another base.")] = False,
+) -> None:
+    """Write a model with the sum of deltas added to its weights."""
+    from limbeck.deltas import put_on
+
+    put_on(model, deltas, output, foreign=foreign)
+    print(output)
+
+
+@delta_app.command("revert")
+def delta_revert(model: ModelArgument, deltas: DeltasArgument, output: NewFolderOption) -> None:
+    """Write a model without the deltas that were put on it: the first weights, to the bit."""
+    from limbeck.deltas import take_off
+
+    take_off(model, deltas, output)
+    print(output)
+
+
+@delta_app.command("add")
+def delta_add(
+    deltas: DeltasArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The sum's file.")],
+) -> None:
+    """Write the sum of deltas of one base."""
+    from limbeck.deltas import add_up
+
+    print(f"{output}  {add_up(deltas, output)} entries")
+
+
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine has: packages, cores, memory, devices, number formats."""

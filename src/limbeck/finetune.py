@@ -16,7 +16,9 @@ from limbeck.errors import DataError
 from limbeck.evaluate import score
 from limbeck.heads import HEADS, Answers, head_logits
 from limbeck.losses import gold_cross_entropy
-from limbeck.sections import Machine
+from limbeck.sections import Machine, Tuning
+from limbeck.sparse import Hold
+from limbeck.sparse_tuning import tune_sparsely
 from limbeck.tasks import Task
 from limbeck.tasks.windows import IGNORED, Window
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
@@ -281,6 +283,7 @@ def tune(
     terms: Callable[[PreTrainedModel, Batch], Terms] | None = None,
     mix: Callable[[Callable[[int], Batch], Sequence[Window]], Callable[[int], Batch]] | None = None,
     text_share: float = 0.0,
+    tuning: Tuning | None = None,
     name: str = "task",
 ) -> list[dict[str, float]]:
     """Tune a task model in place and keep its best weights on the source's dev set.
@@ -289,6 +292,8 @@ def tune(
         terms: The loss; plain tuning unless a distillation objective is given.
         mix: Weaves other batches between the labelled ones, whose windows it is given too.
         text_share: Share of the steps that `mix` adds; the labelled ones stay `epochs` passes.
+        tuning: Which parameters move; None for all. Of a sparse tuning the difference is written
+            to `work / DELTA`.
 
     Returns:
         The training history, as `training.fit` gives it.
@@ -305,16 +310,26 @@ def tune(
         seed=seed,
         evaluations=pace.evaluations,
     )
-    history = fit(
-        model,
-        mix(batches, windows) if mix else batches,
-        terms=terms or label_terms(lesson.task.head),
-        budget=budget,
-        work=work,
-        machine=machine,
-        judge=judge_of(lesson, tokenizer, device=choose_device(machine.device)),
-        name=name,
-    )
+    batches_of = mix(batches, windows) if mix else batches
+    judge = judge_of(lesson, tokenizer, device=choose_device(machine.device))
+
+    def run(folder: Path, hold: Hold | None) -> list[dict[str, float]]:
+        return fit(
+            model,
+            batches_of,
+            terms=terms or label_terms(lesson.task.head),
+            budget=budget,
+            work=folder,
+            machine=machine,
+            judge=judge,
+            hold=hold,
+            name=name,
+        )
+
+    if tuning is None or tuning.kind == "full":
+        history = run(work, None)
+    else:
+        history = tune_sparsely(model, run, tuning=tuning, work=work)
     calibrate(model, tokenizer, lesson=lesson, device=choose_device(machine.device))
     return history
 

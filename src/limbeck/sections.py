@@ -70,6 +70,31 @@ class Languages(Section):
         return value
 
 
+class Tuning(Section):
+    """Which parameters a task's tuning may move."""
+
+    kind: Literal["full", "lt-sft"] = knob(
+        "full",
+        "full: all of them. lt-sft: the entries that a full tuning moves most, tuned again from "
+        "the start with all others held.",
+        reason="the papers' baseline",
+    )
+    density: float = knob(
+        0.08,
+        "lt-sft only: share of the encoder's entries that may move; a new head always may.",
+        reason="S2: 8 %",
+        gt=0,
+        le=1,
+    )
+    entries: int | None = knob(
+        None, "lt-sft only: so many entries instead of a share.", unit="entries", gt=0
+    )
+
+
+TUNING_FIELDS = {"full": {"kind"}, "lt-sft": {"kind", "density", "entries"}}
+"""Kind of tuning to the fields that it reads; the others change nothing."""
+
+
 class Teacher(Section):
     """The multilingual encoder, and how it is tuned on the task."""
 
@@ -95,6 +120,7 @@ class Teacher(Section):
     batch_sentences: int = knob(
         32, "Sentences (windows) a step.", unit="sentences", reason="S2: 8 to 32", gt=0
     )
+    tuning: Tuning = knob(Tuning(), "Which parameters move.")
 
 
 class CorpusText(Section):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from limbeck.sections import Section, knob
+from limbeck.sections import Section, Tuning, knob
 
 
 class BenchmarkChoice(Section):
@@ -84,12 +84,6 @@ OBJECTIVE_FIELDS = {
     "labels": {"kind", "text"},
 }
 """Phase-2 objective to the fields that it reads; the others change nothing."""
-
-
-class Tuning(Section):
-    """Which of the student's parameters phase 2 may move."""
-
-    kind: Literal["full"] = knob("full", "full: all of them.", reason="the papers' baseline")
 
 
 TaskKind = Literal["ner", "pos", "parsing", "nli", "paraphrase", "topics", "sentiment", "qa"]

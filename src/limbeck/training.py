@@ -20,6 +20,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -29,6 +30,7 @@ from limbeck.architectures import architecture_of
 from limbeck.encoder import base_encoder, quiet
 from limbeck.errors import LimbeckError
 from limbeck.sections import Machine
+from limbeck.sparse import Hold
 from limbeck.watch import Budget, Watch, not_finite
 
 Batch = dict[str, Tensor]
@@ -114,6 +116,7 @@ def fit(
     machine: Machine,
     judge: Callable[[PreTrainedModel], float] | None = None,
     counts: Counts | None = None,
+    hold: Hold | None = None,
     name: str = "train",
 ) -> list[dict[str, float]]:
     """Train a model in place on the sum of named loss terms.
@@ -131,6 +134,7 @@ def fit(
             mode, without gradient and in the precision of the training.
         counts: Batch to what each term is a mean over, such as its masked pieces; without it, one
             process alone can train.
+        hold: What may move, where not all may.
 
     Returns:
         The rows of `metrics.jsonl`: some fifty with `step`, `learning_rate`, each term (its mean
@@ -167,10 +171,11 @@ def fit(
                 args=arguments,
                 train_dataset=_Steps(batches, budget.steps),
                 data_collator=_only,
-                callbacks=[watch],
+                callbacks=[watch] if hold is None else [_Restore(hold), watch],
                 terms=_in(precision, device, terms),
                 counts=counts,
                 watch=watch,
+                hold=hold,
             )
             for callback in (PrinterCallback, ProgressCallback):
                 trainer.remove_callback(callback)
@@ -243,6 +248,17 @@ class _Steps(Dataset):
         return self.batches(step)
 
 
+class _Restore(TrainerCallback):
+    """Gives held entries their bits back after each step of the optimizer."""
+
+    def __init__(self, hold: Hold):
+        self.hold = hold
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Restore what the optimizer moved and may not have."""
+        self.hold.restore()
+
+
 class _TermsTrainer(Trainer):
     """The Trainer with a loss that is a sum of named terms."""
 
@@ -252,9 +268,10 @@ class _TermsTrainer(Trainer):
         terms: Callable[..., Terms],
         counts: Counts | None,
         watch: Watch,
+        hold: Hold | None,
         **rest: Any,
     ):
-        self.terms, self.counts, self.watch = terms, counts, watch
+        self.terms, self.counts, self.watch, self.hold = terms, counts, watch, hold
         super().__init__(**rest)
         self.model_accepts_loss_kwargs = False
         # No DDP: it would wrap a forward that bare encoders and heads pass by.
@@ -301,6 +318,8 @@ class _TermsTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         if processes.world() > 1:
             together.sum_gradients(model)
+        if self.hold is not None:
+            self.hold.mask_gradients()
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:

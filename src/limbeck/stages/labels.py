@@ -8,6 +8,7 @@ from typing import Any
 from limbeck.artifact import file_hash
 from limbeck.benchmarks import Examples, check_labels, divide, find_benchmark, load
 from limbeck.recipe import Recipe
+from limbeck.sections import TUNING_FIELDS, Tuning
 from limbeck.task_section import BenchmarkChoice
 
 
@@ -21,6 +22,11 @@ def labels_section(recipe: Recipe) -> dict[str, Any]:
         "max_pieces": task.window_pieces,
         "evaluations": task.evaluations,
     }
+
+
+def tuning_section(tuning: Tuning) -> dict[str, Any]:
+    """Give the fields of a tuning that its kind reads."""
+    return tuning.model_dump(include=TUNING_FIELDS[tuning.kind])
 
 
 def benchmark_section(chosen: BenchmarkChoice) -> dict[str, Any]:

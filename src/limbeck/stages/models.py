@@ -52,12 +52,13 @@ def tune_model(
         The history, as `training.fit` gives it.
     """
     from limbeck.finetune import ENTRY, Lesson, Pace, tune
+    from limbeck.sparse_tuning import DELTA
 
     recipe = job.recipe
     setattr(
         model.config, ENTRY, {"task": recipe.task.kind, "max_pieces": recipe.task.window_pieces}
     )
-    return tune(
+    history = tune(
         model,
         tokenizer,
         lesson=Lesson(
@@ -76,8 +77,12 @@ def tune_model(
         ),
         work=job.work,
         machine=recipe.machine,
+        tuning=pace.tuning,
         **distillation,
     )
+    if (job.work / DELTA).exists():
+        shutil.copyfile(job.work / DELTA, job.folder / DELTA)
+    return history
 
 
 def keep_history(job: Job, history: list[dict[str, float]]) -> dict[str, Any]:

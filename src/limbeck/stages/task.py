@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from limbeck.corpus import read_texts
 from limbeck.recipe import Recipe
-from limbeck.stages.labels import labels_section, read_labelled, train_files
+from limbeck.stages.labels import labels_section, read_labelled, train_files, tuning_section
 from limbeck.stages.models import (
     Attention,
     keep_history,
@@ -32,11 +32,14 @@ def _section(recipe: Recipe) -> dict[str, Any]:
     text = {"text_languages": recipe.languages.targets} if share else {}
     return {
         **labels_section(recipe),
-        **task.model_dump(exclude={"benchmark", "objective", "train_language", "max_pieces"}),
+        **task.model_dump(
+            exclude={"benchmark", "objective", "train_language", "max_pieces", "tuning"}
+        ),
     } | {
         "objective": objective.model_dump(include=OBJECTIVE_FIELDS[objective.kind])
         | {"text": share},
         "plan": list(layer_plan_of(recipe)),
+        "tuning": tuning_section(task.tuning),
         "seed": recipe.seed,
         **text,
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
-from limbeck.stages.labels import labels_section, read_labelled, train_files
+from limbeck.stages.labels import labels_section, read_labelled, train_files, tuning_section
 from limbeck.stages.models import keep_history, save_model, tune_model
 from limbeck.stages.record import Job, Outcome, Stage
 from limbeck.tasks import TASKS
@@ -13,7 +13,8 @@ from limbeck.tokenizer import load_tokenizer
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     return {
-        "tuning": recipe.teacher.model_dump(exclude={"model", "allow_remote_code"}),
+        "tuning": recipe.teacher.model_dump(exclude={"model", "allow_remote_code", "tuning"}),
+        "moves": tuning_section(recipe.teacher.tuning),
         **labels_section(recipe),
         "seed": recipe.seed,
     }
