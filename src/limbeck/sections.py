@@ -82,6 +82,7 @@ class Tuning(Section):
     density: float = knob(
         0.08,
         "lt-sft only: share of the encoder's entries that may move; a new head always may.",
+        unit="of the entries",
         reason="S2: 8 %",
         gt=0,
         le=1,
