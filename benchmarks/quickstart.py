@@ -141,10 +141,12 @@ def retrieval_of(store: Path, seed: int) -> dict[str, float]:
 
 HEAD = """# The quickstart's world
 
-Made by `python -m benchmarks.quickstart run --store $STORE --seeds {seeds}` and then `… table`.
+Made by `python -m benchmarks.quickstart run --store $STORE --seeds {seeds} --tasks {tasks}` and
+then `… table`.
 Machine: {machine}. {note}
 
-Percent, mean over {count} seeds, each another world, and in brackets the lowest and the highest.
+Percent. {count} seeds, each another world; of several the mean, and in brackets the lowest and the
+highest.
 *majority*: the commonest answer. *copy*: the source's words and their commonest labels. *lookup*:
 the language's own words and theirs. *ceiling*: the teacher tuned on the language's own labels.
 *teacher*, *student*: tuned on {source}'s labels alone; the student has half of the layers, and one
@@ -155,7 +157,9 @@ COLUMNS = ("majority", "copy", "lookup", "ceiling", "teacher", "student", *quick
 
 
 def cell(values: Sequence[float]) -> str:
-    """Give the mean in percent, and the span."""
+    """Give the mean in percent, and the span of several values."""
+    if len(values) == 1:
+        return f"{100 * values[0]:.1f}"
     low, high = 100 * min(values), 100 * max(values)
     return f"{100 * statistics.fmean(values):.1f} [{low:.1f}, {high:.1f}]"
 
@@ -164,7 +168,12 @@ def markdown(told: dict[int, dict[str, Any]], note: str) -> str:
     """Give the page."""
     seeds = " ".join(map(str, told))
     page = HEAD.format(
-        seeds=seeds, machine=machine_line(), note=note, count=len(told), source=SOURCE
+        seeds=seeds,
+        tasks=" ".join(next(iter(told.values()))["tasks"]),
+        machine=machine_line(),
+        note=note,
+        count=len(told),
+        source=SOURCE,
     )
     lines = [page]
     for task in next(iter(told.values()))["tasks"]:
