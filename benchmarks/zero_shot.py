@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recipes", nargs="+", default=["eng-yor-pos"])
+    parser.add_argument("--recipes", nargs="*", default=["eng-yor-pos"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="a sentence for the page: how it was trained")
@@ -262,6 +262,8 @@ def main() -> None:
     tables: dict[str, list[dict[str, Any]]] = {}
     for path in places.also:
         tables |= json.loads(path.read_text())
+    if tables:
+        write(tables, places)
     for name in places.recipes:
         rows: list[dict[str, Any]] = []
         for variant in places.variants:
