@@ -6,7 +6,6 @@ Source: Ansell et al. 2022, Composable Sparse Fine-Tuning (ACL), section 3.
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -45,17 +44,20 @@ def tune_sparsely(
         ModelError: There are fewer entries than asked for, or one that is held moved.
     """
     work.mkdir(parents=True, exist_ok=True)
-    before = {name: one.detach().clone() for name, one in unique_tensors(model).items()}
+    tensors = {name: one.detach() for name, one in unique_tensors(model).items()}
+    before = {name: one.clone() for name, one in tensors.items()}
     encoder = {name for name in before if name.startswith(base_prefix(model))}
     inside = {name: before[name] for name in sorted(encoder)}
     if not (work / _CHOSEN).exists():
         run(work / "full", None)
-        after = {name: unique_tensors(model)[name].detach() for name in inside}
-        chosen = choose(inside, after, _count(inside, tuning))
+        # The parameters are trained in place: `tensors` hold what they have become.
+        chosen = choose(inside, {name: tensors[name] for name in inside}, _count(inside, tuning))
         save_file(chosen, work / f"{_CHOSEN}.part")
         (work / f"{_CHOSEN}.part").replace(work / _CHOSEN)
-        _rewind(model, before)
-    hold = Hold(model, load_file(work / _CHOSEN))
+        for name, one in tensors.items():
+            one.copy_(before[name])
+    chosen = load_file(work / _CHOSEN)
+    hold = Hold(model, chosen)
     try:
         history = run(work / "sparse", hold)
         moved = hold.violations()
@@ -63,10 +65,8 @@ def tune_sparsely(
         model.requires_grad_(True)
     if moved:
         raise ModelError("a held entry moved", where=moved[0], found=f"{len(moved)} tensors")
-    now = {name: one.detach() for name, one in unique_tensors(model).items()}
-    heads = {name: one for name, one in now.items() if name not in encoder}
-    delta = between(inside, now, load_file(work / _CHOSEN), dense=heads)
-    delta.save(work / DELTA)
+    heads = {name: one for name, one in tensors.items() if name not in encoder}
+    between(inside, tensors, chosen, dense=heads).save(work / DELTA)
     return history
 
 
@@ -81,9 +81,3 @@ def _count(tensors: dict[str, Tensor], tuning: Tuning) -> int:
             expected=f"at most {total}",
         )
     return wanted
-
-
-def _rewind(model: PreTrainedModel, before: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, one in unique_tensors(model).items():
-            one.copy_(before[name])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.rows import SPLIT_NAMES, Notes, Reading, add_note, note_words, row_of
-from limbeck.benchmarks.tables import HUB_ID, read_table
+from limbeck.benchmarks.tables import HUB_ID, files_of, hub_tables, inventory, read_table
 from limbeck.errors import DataError
 
 SUFFIXES = (".txt", ".conll", ".iob2", ".tsv")
@@ -67,12 +67,12 @@ def read(root: str | Path, language: str, split: str) -> Reading:
         )
     if paths:
         return read_file(paths[0])
-    if _tables(folder):
+    if hub_tables(folder):
         return read_table(str(folder), language, split)
     raise DataError(
         f"no {split} split for {language}",
         where=str(folder),
-        found=_inventory(folder),
+        found=inventory(folder, lambda name, split: _candidates(folder / name, split)),
         expected=f"{language}/{split}" + "|".join(SUFFIXES),
     )
 
@@ -83,11 +83,7 @@ def files(root: str | Path, language: str, split: str) -> list[Path]:
     Of a folder laid out as a hub dataset these are all tables of the language, for their names
     need not tell the split.
     """
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        return []
-    inner = folder / language
-    return _candidates(inner, split) or _tables(inner if inner.is_dir() else folder)
+    return files_of(root, language, lambda folder: _candidates(folder / language, split))
 
 
 def read_file(path: Path) -> Reading:
@@ -132,19 +128,6 @@ def _candidates(folder: Path, split: str) -> list[Path]:
         for path in sorted(folder.iterdir())
         if path.suffix in SUFFIXES and path.stem.rpartition("-")[2] in stems
     ]
-
-
-def _tables(folder: Path) -> list[Path]:
-    return sorted(path for kind in ("*.parquet", "*.jsonl") for path in folder.rglob(kind))
-
-
-def _inventory(folder: Path) -> str:
-    found = []
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        splits = [split for split in SPLIT_NAMES if _candidates(inner, split)]
-        if splits:
-            found.append(f"{inner.name} ({', '.join(splits)})")
-    return "; ".join(found).replace(";", ",") or "no folder with a train, dev or test file"
 
 
 def _layout(lines: Sequence[str], source: str) -> Layout:

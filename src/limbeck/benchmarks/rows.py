@@ -82,11 +82,14 @@ class Reading:
 
 
 def add_note(notes: Notes, reason: str, source: str, line: int) -> None:
+    """Adds one to the reason, and the line if it is among the first."""
+    note_at(notes, reason, f"{source}:{line}")
+
+
+def note_at(notes: Notes, reason: str, where: str) -> None:
     """Adds one to the reason, and the place if it is among the first."""
     old = notes.get(reason, Note(0))
-    samples = old.samples
-    if len(samples) < SAMPLES:
-        samples = (*samples, f"{source}:{line}")
+    samples = (*old.samples, where) if len(old.samples) < SAMPLES else old.samples
     notes[reason] = Note(old.count + 1, samples)
 
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.record import Benchmark, Examples
-from limbeck.benchmarks.rows import SAMPLES, SPLIT_NAMES, Note, Notes
-from limbeck.benchmarks.tables import HUB_ID, load_hub
+from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, note_at
+from limbeck.benchmarks.tables import HUB_ID, files_of, hub_tables, load_hub
 from limbeck.errors import DataError
 from limbeck.tasks.answer_scores import is_unspaced
 from limbeck.tasks.reading import ENDS, Answer, Question
@@ -145,12 +145,7 @@ def files(root: str | Path, language: str, split: str, *, benchmark: str = "squa
 
     Of a folder laid out as a hub dataset these are all tables of the language.
     """
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        return []
-    inner = folder / language
-    found = _candidates(benchmark, folder, language, split)
-    return found or _tables(inner if inner.is_dir() else folder)
+    return files_of(root, language, lambda folder: _candidates(benchmark, folder, language, split))
 
 
 def split_of(title: str) -> str:
@@ -181,7 +176,7 @@ def _path(name: str, root: str | Path, language: str, split: str) -> Path | None
             found=", ".join(str(path.relative_to(folder)) for path in paths),
             do="keep one of them",
         )
-    if not paths and not _tables(folder):
+    if not paths and not hub_tables(folder):
         inner = folder / language
         others = (inner if inner.is_dir() else folder).rglob("*.json")
         there = sorted(str(path.relative_to(folder)) for path in others)
@@ -221,10 +216,6 @@ def _candidates(name: str, folder: Path, language: str, split: str) -> list[Path
         ]
     alone = folder / f"{language}.json"
     return [alone] if alone.is_file() else []
-
-
-def _tables(folder: Path) -> list[Path]:
-    return sorted(path for kind in ("*.parquet", "*.jsonl") for path in folder.rglob(kind))
 
 
 def _one_for_all(name: str, path: Path | None, language: str) -> bool:
@@ -390,12 +381,12 @@ def _question(one: _Asked, notes: Notes, *, language: str) -> Question | None:
     if not reason and not one.impossible:
         found = [_answer(one, *pair) for pair in zip(one.texts, one.starts, strict=True)]
         for mended in (mended for mended, _ in found if mended):
-            _note(notes, mended, one.where)
+            note_at(notes, mended, one.where)
         answers = list(dict.fromkeys(answer for _, answer in found if answer))
         if not answers and not any(mended for mended, _ in found):
             reason = "gold-missing"
     if reason:
-        _note(notes, reason, one.where)
+        note_at(notes, reason, one.where)
     if reason or not (answers or one.impossible):
         return None
     return Question(
@@ -506,12 +497,6 @@ def _keys(text: str) -> Iterator[tuple[str, range]]:
         if key:
             yield key, range(start, stop)
         start = stop
-
-
-def _note(notes: Notes, reason: str, where: str) -> None:
-    old = notes.get(reason, Note(0))
-    samples = old.samples if len(old.samples) >= SAMPLES else (*old.samples, where)
-    notes[reason] = Note(old.count + 1, samples)
 
 
 def _record(

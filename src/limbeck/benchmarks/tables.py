@@ -1,7 +1,7 @@
 """Reads datasets of the hub, or folders laid out like one, that have word and tag columns."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,47 +75,93 @@ def column_of(present: Sequence[str], wanted: Sequence[str], source: str) -> str
     )
 
 
-def load_hub(root: str, language: str, split: str) -> Any:
+def hub_tables(folder: Path) -> list[Path]:
+    """Gives the tables of a folder laid out as a hub dataset, sorted."""
+    return sorted(path for kind in ("*.parquet", "*.jsonl") for path in folder.rglob(kind))
+
+
+def files_of(root: str | Path, language: str, find: Callable[[Path], list[Path]]) -> list[Path]:
+    """Gives the files that `find` finds below a root, or else a hub layout's tables.
+
+    Args:
+        root: A folder; of a hub id there is no file.
+        language: A folder in it, whose tables alone are taken where it is there.
+        find: Folder to the files of a published layout.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        return []
+    inner = folder / language
+    return find(folder) or hub_tables(inner if inner.is_dir() else folder)
+
+
+def inventory(folder: Path, find: Callable[[str, str], object]) -> str:
+    """Tells which folders inside hold which splits, for messages.
+
+    Args:
+        folder: Where to look.
+        find: Name of an inner folder and split to the files there, if any.
+    """
+    found = []
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        splits = [split for split in SPLIT_NAMES if find(inner.name, split)]
+        if splits:
+            found.append(f"{inner.name} ({', '.join(splits)})")
+    return ", ".join(found) or "no folder with a train, dev or test file"
+
+
+def load_hub(
+    root: str,
+    configuration: str | None,
+    split: str,
+    *,
+    spellings: Sequence[str] | None = None,
+    where: str = "",
+) -> Any:
     """Gives a split of a hub dataset, or of a folder laid out as one, as a `datasets.Dataset`.
 
     Args:
         root: Hub id or folder.
-        language: The configuration.
+        configuration: Usually a language.
         split: "train", "dev" or "test".
+        spellings: What the split may be called; None for the usual names.
+        where: The place as a message tells it; the three before with slashes if not given.
 
     Raises:
         DataError: it cannot be loaded.
     """
+    where = where or f"{root}/{configuration}/{split}"
     try:
         import datasets
     except ImportError as error:
         raise DataError(
             "reading from the hub needs the library datasets",
-            where=f"{root}/{language}/{split}",
+            where=where,
             do="type: pip install 'limbeck[train]'",
         ) from error
-    local = Path(root) / language
-    path, name = (str(local), None) if local.is_dir() else (root, language)
+    local = Path(root) / configuration if configuration else None
+    path, name = (str(local), None) if local and local.is_dir() else (root, configuration)
+    names = spellings or SPLIT_NAMES.get(split, (split,))
     last: Exception | None = None
-    for spelling, revision in _attempts(split, hub=not Path(root).is_dir()):
+    for spelling, revision in _attempts(names, hub=not Path(root).is_dir()):
         try:
             return datasets.load_dataset(path, name, split=spelling, revision=revision)
         except (OSError, ValueError, RuntimeError) as error:
             last = last or error
     raise DataError(
         "neither a folder here nor a dataset that loads",
-        where=f"{root}/{language}/{split}",
+        where=where,
         found=f"{type(last).__name__}: {last}",
         do="check the path, the configuration's name and the connection",
     ) from last
 
 
-def _attempts(split: str, *, hub: bool) -> Iterator[tuple[str, str | None]]:
+def _attempts(names: Sequence[str], *, hub: bool) -> Iterator[tuple[str, str | None]]:
     """Gives names of the split and revisions to try.
 
     `datasets` 4 and later do not run loading scripts; the hub keeps a parquet conversion of
     datasets that have one under its own revision.
     """
     for revision in (None, "refs/convert/parquet") if hub else (None,):
-        for spelling in SPLIT_NAMES.get(split, (split,)):
+        for spelling in names:
             yield spelling, revision

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.benchmarks import tables
 from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.rows import SPLIT_NAMES, Notes, add_note
 from limbeck.errors import DataError
@@ -98,8 +99,7 @@ def _layouts(language: str, split: str) -> list[list[str]]:
 
 def hub_tables(folder: Path) -> list[Path]:
     """Gives the tables of a folder laid out as a hub dataset, sorted; MultiNLI's own are none."""
-    tables = [path for kind in ("*.parquet", "*.jsonl") for path in folder.rglob(kind)]
-    return sorted(path for path in tables if not path.name.startswith("multinli_"))
+    return [path for path in tables.hub_tables(folder) if not path.name.startswith("multinli_")]
 
 
 def read_table_file(path: Path, *, is_pair: bool) -> TextTable:
@@ -140,7 +140,9 @@ def read_hub_table(root: str, configuration: str | None, split: str, *, is_pair:
         DataError: the dataset does not load, or lacks a column.
     """
     source = f"{root}/{configuration}/{split}" if configuration else f"{root}/{split}"
-    table = _load(root, configuration, split, source)
+    table = tables.load_hub(
+        root, configuration, split, spellings=_HUB_SPLITS.get(split), where=source
+    )
     roles = _roles_of(table.column_names, source, is_pair=is_pair)
     table = table.select_columns(list(roles.columns))
     names = getattr(table.features[roles.label], "names", None)
@@ -311,32 +313,3 @@ def _json_rows(
             raise DataError("a line is no JSON object", where=f"{source}:{number}", found=line[:60])
         roles = roles or _roles_of(list(fields), f"{source}:{number}", is_pair=is_pair)
         yield _row(fields, roles, source, number)
-
-
-def _load(root: str, configuration: str | None, split: str, source: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            "reading from the hub needs the library datasets",
-            where=source,
-            do="type: pip install 'limbeck[train]'",
-        ) from error
-    path, name = root, configuration
-    if configuration and (Path(root) / configuration).is_dir():
-        path, name = str(Path(root) / configuration), None
-    # The hub keeps a parquet conversion of datasets with a loading script under its own revision.
-    revisions = (None,) if Path(root).is_dir() else (None, "refs/convert/parquet")
-    last: Exception | None = None
-    for revision in revisions:
-        for spelling in _HUB_SPLITS.get(split, (split,)):
-            try:
-                return datasets.load_dataset(path, name, split=spelling, revision=revision)
-            except (OSError, ValueError, RuntimeError) as error:
-                last = last or error
-    raise DataError(
-        "neither a folder here nor a dataset that loads",
-        where=source,
-        found=f"{type(last).__name__}: {last}",
-        do="check the path, the configuration's name and the connection",
-    ) from last

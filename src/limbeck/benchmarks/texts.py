@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from limbeck.benchmarks.record import Benchmark, Examples
-from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, add_note, hint
-from limbeck.benchmarks.tables import HUB_ID
+from limbeck.benchmarks.rows import Note, Notes, add_note, hint
+from limbeck.benchmarks.tables import HUB_ID, inventory
 from limbeck.benchmarks.text_tables import (
     ENGLISH,
     TextRow,
@@ -140,7 +140,7 @@ def _from_hub(benchmark: Benchmark, root: str | Path, language: str, split: str)
         raise DataError(
             f"no {split} split for {language}",
             where=str(folder),
-            found=_inventory(folder),
+            found=inventory(folder, lambda name, split: find(folder, name, split)),
             expected=f"{language}/{split}.tsv or another published layout",
         )
     return read_hub_table(
@@ -160,15 +160,6 @@ def _is_one_language(benchmark: Benchmark, folder: Path, language: str) -> bool:
         return False
     places = {path.parent for path in hub_tables(folder)} if folder.is_dir() else set()
     return places <= {folder, folder / "data"}
-
-
-def _inventory(folder: Path) -> str:
-    found = []
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        splits = [split for split in SPLIT_NAMES if find(folder, inner.name, split)]
-        if splits:
-            found.append(f"{inner.name} ({', '.join(splits)})")
-    return ", ".join(found) or "no folder with a train, dev or test file"
 
 
 def _of_language(table: TextTable, language: str) -> TextTable:

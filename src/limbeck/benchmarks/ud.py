@@ -15,7 +15,7 @@ from pathlib import Path
 from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.record import Benchmark, Examples
 from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, Row, add_note, note_words
-from limbeck.benchmarks.tables import HUB_ID, column_of, load_hub
+from limbeck.benchmarks.tables import HUB_ID, column_of, files_of, inventory, load_hub
 from limbeck.errors import DataError, RecipeError
 from limbeck.tasks.parsing import ParsedSentence
 from limbeck.tasks.tree_scores import check, universal
@@ -108,14 +108,7 @@ def files(root: str | Path, language: str, split: str) -> list[Path]:
     Of a folder laid out as a hub dataset these are all tables of the language, for their names
     need not tell the split.
     """
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        return []
-    inner = folder / language
-    tables = inner if inner.is_dir() else folder
-    return _conllu(folder, language, split) or sorted(
-        path for kind in ("*.parquet", "*.jsonl") for path in tables.rglob(kind)
-    )
+    return files_of(root, language, lambda folder: _conllu(folder, language, split))
 
 
 def read(root: str | Path, language: str, split: str) -> Treebank:
@@ -136,7 +129,7 @@ def read(root: str | Path, language: str, split: str) -> Treebank:
         raise DataError(
             f"no {split} split for {language}",
             where=str(folder),
-            found=_inventory(folder),
+            found=inventory(folder, lambda name, split: _conllu(folder, name, split)),
             expected=f"{language}/…{split}{_SUFFIX}",
         )
     stems = {_split_of(path)[0] for path in paths}
@@ -367,15 +360,6 @@ def _split_of(path: Path) -> tuple[str, str]:
             if part in spellings:
                 return "-".join(parts[:place]), split
     return "", ""
-
-
-def _inventory(folder: Path) -> str:
-    found = []
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        splits = [split for split in SPLIT_NAMES if _conllu(folder, inner.name, split)]
-        if splits:
-            found.append(f"{inner.name} ({', '.join(splits)})")
-    return ", ".join(found) or "no folder with a train, dev or test file"
 
 
 BENCHMARK = Benchmark(

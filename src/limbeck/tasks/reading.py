@@ -16,14 +16,13 @@ from tokenizers import Tokenizer
 
 from limbeck.anatomy import unlimited
 from limbeck.errors import DataError, ModelError
-from limbeck.tasks.windows import IGNORED, Window, check_scores, cut, with_scores
+from limbeck.tasks.windows import IGNORED, PROBES, Window, check_scores, cut, with_scores
 
 MAX_ANSWER = 30
 """The longest answer, in pieces, that `decode` gives unless told otherwise (as in SQuAD)."""
 
 # Vowels and finals of conjoining Hangul, which join what stands before them as marks do.
 _HANGUL = range(0x1160, 0x1200)
-_PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
 _NOTHING = float(np.finfo(np.float32).min)
 
 
@@ -315,7 +314,7 @@ class _Context:
 
 
 def _frame(tokenizer: Tokenizer) -> _Frame:
-    for probe in _PROBES:
+    for probe in PROBES:
         encoding = tokenizer.encode(probe, probe)
         sides, ids, types = encoding.sequence_ids, encoding.ids, encoding.type_ids
         if 0 in sides and 1 in sides:

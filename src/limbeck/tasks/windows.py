@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from limbeck.anatomy import unlimited
 from limbeck.errors import ModelError, RecipeError
 
-_PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
+PROBES = "abcdefghijklmnopqrstuvwxyz0123456789"
+"""Texts of which a tokenizer knows one at least, to see what it puts around a text."""
 _UNKNOWN_PIECES = ("<unk>", "[UNK]", "<|unk|>", "<|UNKNOWN|>", "unk")
 
 IGNORED = -100
@@ -56,7 +57,7 @@ def special_pieces(tokenizer: Tokenizer) -> Specials:
         ModelError: the tokenizer finds no piece in any Latin letter or digit.
     """
     tokenizer = unlimited(tokenizer)
-    for probe in _PROBES:
+    for probe in PROBES:
         encoding = tokenizer.encode([probe], is_pretokenized=True)
         mask = encoding.special_tokens_mask
         if 0 in mask:
@@ -269,7 +270,7 @@ def _word_prefix(tokenizer: Tokenizer) -> str:
             [text] if words else text, is_pretokenized=words, add_special_tokens=False
         ).ids
 
-    for probe in _PROBES:
+    for probe in PROBES:
         bare, spaced = ids(probe, words=True), ids(" " + probe, words=True)
         running = ids(f"{probe} {probe}", words=False)
         if bare != spaced and running == bare + bare:
