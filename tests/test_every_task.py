@@ -125,6 +125,17 @@ def test_a_task_goes_the_whole_way(
     ] * len(lines.read_text().splitlines())
     assert Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab_size() > 0
 
+    several = limbeck("predict", model, lines, "--n-best", "3")
+    if task != "qa":
+        assert several.code == 2 and "this task gives one answer" in several.err
+        return
+    for line, ranked in zip(answers.out.splitlines(), several.out.splitlines(), strict=True):
+        one, more = json.loads(line), json.loads(ranked)
+        found = more.pop("answers")
+        assert more == one and 1 <= len(found) <= 3
+        scores = [each["score"] for each in found]
+        assert scores == sorted(scores, reverse=True)
+
 
 def test_labels_of_several_languages_are_pooled(run: Callable[..., pipeline.Run]):
     one, both = run("pos"), run("pos", 'task.train_language=["qaa", "qab"]')

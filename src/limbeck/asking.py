@@ -11,7 +11,7 @@ from limbeck.errors import DataError
 from limbeck.tasks import TASKS
 from limbeck.tasks.classification import LabelledText, is_blank
 from limbeck.tasks.parsing import ParsedSentence
-from limbeck.tasks.reading import Question
+from limbeck.tasks.reading import Question, Span
 from limbeck.tasks.scores import spans
 from limbeck.tasks.tagging import TaggedSentence
 from limbeck.tasks.trees import to_conllu
@@ -152,8 +152,7 @@ def told(asked: Asked, prediction: Any) -> dict[str, Any]:
     if head == "span":
         if prediction is None:
             return {**asked.told, "answer": ""}
-        place = {"start": prediction.start, "stop": prediction.stop, "score": prediction.score}
-        return {**asked.told, "answer": prediction.text} | place
+        return {**asked.told, **placed(prediction)}
     if head == "text":
         return {**asked.told, "label": prediction}
     if head == "tree":
@@ -162,6 +161,12 @@ def told(asked: Asked, prediction: Any) -> dict[str, Any]:
     labels = list(prediction or ())
     found = {"entities": _entities(asked.told, labels)} if asked.task == "ner" else {}
     return {**asked.told, "labels": labels, **found}
+
+
+def placed(answer: Span) -> dict[str, Any]:
+    """Give an answer with its place, ready for JSON."""
+    place = {"start": answer.start, "stop": answer.stop, "score": answer.score}
+    return {"answer": answer.text} | place
 
 
 def as_conllu(line: str, number: int) -> str:

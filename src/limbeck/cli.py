@@ -321,6 +321,9 @@ def predict(
     conllu: Annotated[
         bool, typer.Option("--conllu", help="Print a parser's trees as CoNLL-U.")
     ] = False,
+    n_best: Annotated[
+        int, typer.Option(min=0, help="Tell so many answers to a question, best first.")
+    ] = 0,
 ) -> None:
     """Answer lines: one line of JSON for each. Of stdin each at once, of a file many together.
 
@@ -337,7 +340,7 @@ def predict(
         )
     with _lines(file) as lines:
         batch = 1 if str(file) == "-" else 64
-        answers = answer_lines(loaded, lines, source=str(file), batch=batch)
+        answers = answer_lines(loaded, lines, source=str(file), batch=batch, n_best=n_best)
         for number, answer in enumerate(answers, start=1):
             print(as_conllu(answer, number) if conllu else answer, flush=True)
 

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from limbeck.errors import DataError
+from limbeck.errors import DataError, RecipeError
 from limbeck.evaluate import score
 from limbeck.heads import HEADS, Answers, head_logits
 from limbeck.losses import gold_cross_entropy
@@ -192,6 +192,32 @@ def answers_to(
     for part in parts:
         found = outputs_of(model, part.windows, head=task.head, device=device)
         answers += task.decode(part.examples, part.windows, found, labels)
+    return answers
+
+
+def n_best(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    *,
+    task: Task,
+    examples: Examples,
+    max_pieces: int,
+    count: int,
+    device: torch.device | str = "cpu",
+) -> list[tuple[Any, ...]]:
+    """Give the best answers of each example, best first, at least one and at most `count`.
+
+    Raises:
+        RecipeError: An answer of this task is not one of many.
+    """
+    if task.n_best is None:
+        raise RecipeError(
+            "this task gives one answer", found=task.name, expected="one of questions, such as qa"
+        )
+    answers: list[tuple[Any, ...]] = []
+    for part in in_parts(task, examples, tokenizer, max_pieces=max_pieces):
+        found = outputs_of(model, part.windows, head=task.head, device=device)
+        answers += task.n_best(part.examples, part.windows, found, count=count)
     return answers
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from limbeck.asking import read_line, told
+from limbeck.asking import placed, read_line, told
 from limbeck.benchmarks import Examples, load_file
 from limbeck.errors import DataError, ModelError
 from limbeck.evaluate import Scores, score
@@ -52,6 +52,30 @@ class TaskModel:
             labels=self.labels,
             max_pieces=self.max_pieces,
         )
+
+    def n_best(self, examples: Sequence[Any], *, count: int) -> list[tuple[Any, ...]]:
+        """Give the best answers of each example, at most `count`, best first.
+
+        Raises:
+            RecipeError: The task is not one of questions.
+        """
+        from limbeck.finetune import n_best
+
+        return n_best(
+            self.model,
+            self.tokenizer,
+            task=self.task,
+            examples=examples,
+            max_pieces=self.max_pieces,
+            count=count,
+        )
+
+    def first_of(self, ranked: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Give of each n-best list what `predict` gives: its first, or no answer."""
+        from limbeck.finetune import ENTRY, settled
+
+        settings = getattr(self.model.config, ENTRY, {}).get("settings")
+        return settled(self.task, [best for best, *_ in ranked], settings)
 
 
 def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
@@ -99,7 +123,7 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
 
 
 def answer_lines(
-    model: TaskModel, lines: Iterable[str], *, source: str, batch: int = 64
+    model: TaskModel, lines: Iterable[str], *, source: str, batch: int = 64, n_best: int = 0
 ) -> Iterator[str]:
     """Answer lines of text or JSON: one line of JSON for each, in order.
 
@@ -107,8 +131,10 @@ def answer_lines(
         lines: See `asking.read_line`.
         source: Where they come from, for messages.
         batch: Lines read before the first of them is answered.
+        n_best: Tell so many answers beside the one, best first, where the task has several.
 
     Raises:
+        RecipeError: Several answers are wanted of a task that gives one.
         DataError: A line is not what the task is asked of; the answers before it were given.
     """
     numbered = enumerate(lines, start=1)
@@ -120,9 +146,14 @@ def answer_lines(
             except DataError as error:
                 mistake = error
                 break
-        found = iter(model.predict([one.example for one in asked if one.example is not None]))
+        examples = [one.example for one in asked if one.example is not None]
+        ranked = model.n_best(examples, count=n_best) if n_best else []
+        found = iter(model.first_of(ranked) if n_best else model.predict(examples))
+        more = iter(ranked)
         for one in asked:
             answer = told(one, None if one.example is None else next(found))
+            if n_best:
+                answer["answers"] = [] if one.example is None else list(map(placed, next(more)))
             yield json.dumps(answer, ensure_ascii=False)
         if mistake is not None:
             raise mistake

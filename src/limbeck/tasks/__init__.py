@@ -55,6 +55,8 @@ class Task:
             that are chosen on the source's dev set and kept in the model's config; none where
             none is needed. None where there is nothing to choose.
         settle: Predictions and these settings to the final predictions.
+        n_best: As `decode`, without labels and with a `count`: to the best answers of each example,
+            best first. None where an answer is one label, tree or list of tags.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Task:
     confusion: Callable[..., tuple[tuple[str, ...], np.ndarray]] | None = None
     calibrate: Callable[..., dict[str, float]] | None = None
     settle: Callable[..., list[Any]] | None = None
+    n_best: Callable[..., list[tuple[Any, ...]]] | None = None
 
 
 def _task(
@@ -109,6 +112,7 @@ _READING: dict[str, Any] = {
     "scored": answer_scores,
     "calibrate": answer_scores.calibrate,
     "settle": reading.settle,
+    "n_best": reading.n_best,
 }
 _SPANS: dict[str, Any] = {
     "statistics": scores.span_statistics,
