@@ -33,10 +33,10 @@ from limbeck.delta import (
     scale,
     take,
 )
-from limbeck.encoder import base_prefix
 from limbeck.errors import ArtifactError, ModelError
+from limbeck.parameters import base_prefix, unique_tensors
 from limbeck.piece_map import PieceMap
-from limbeck.sparse import choose, unique_tensors
+from limbeck.sparse import choose
 from limbeck.student import trim_model
 from test_encoder import PIECES, tiny_model
 

@@ -15,18 +15,16 @@ from limbeck import encoder
 from limbeck.architectures import ARCHITECTURES, architecture_of, special_ids
 from limbeck.encoder import (
     base_encoder,
-    base_prefix,
-    count_parameters,
     final_norm,
     layer_states,
     load_encoder,
     masked_logits,
-    model_bytes,
     model_class,
     states_and_logits,
 )
 from limbeck.errors import ModelError
 from limbeck.heads import HEADS
+from limbeck.parameters import base_prefix, count_parameters, model_bytes
 
 PIECES, WIDTH, DEPTH, ATTENTION_HEADS = 53, 8, 4, 2
 _COMMON = {

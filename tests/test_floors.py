@@ -50,6 +50,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     3: (
         "architectures",
         "heads",
+        "parameters",
         "encoder",
         "checkpoint",
         "student",

@@ -19,8 +19,9 @@ from conftest import Started, Told, start
 from limbeck import pipeline, together, training
 from limbeck.artifact import Store, file_hash
 from limbeck.certify import trim_and_certify
-from limbeck.encoder import count_parameters, load_encoder
+from limbeck.encoder import load_encoder
 from limbeck.errors import DataError, LimbeckError, RecipeError
+from limbeck.parameters import count_parameters
 from limbeck.pretrain import held_out_mlm
 from limbeck.pretrain_recipe import MODEL_FIELDS, Model, read_pretrain_recipe
 from limbeck.sections import Machine

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from limbeck import sparse
 from limbeck.delta import apply
 from limbeck.errors import ArtifactError, ModelError
-from limbeck.sparse import Hold, choose, read_sft, unique_tensors
+from limbeck.parameters import unique_tensors
+from limbeck.sparse import Hold, choose, read_sft
 from test_encoder import tiny_model
 
 Tensors = dict[str, Tensor]
@@ -167,22 +168,20 @@ def test_held_entries_keep_their_bits_over_fifty_steps(optimizer: str, dtype: to
     tuned["0.bias"] = before["0.bias"] + 100
     names = {name: before[name] for name in encoder}
     chosen = choose(names, tuned, 40, frozen=["2.weight"])
-    stepper = OPTIMIZERS[optimizer](model.parameters())
     inputs, labels = torch.randn(50, 16, 6, dtype=dtype), torch.randint(0, 3, (50, 16))
-    nn.functional.cross_entropy(model(inputs[0]), labels[0]).backward()
-    stepper.step()  # Momentum from before the hold must not matter either.
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(before[name])
     hold = Hold(model, chosen)
+    stepper = OPTIMIZERS[optimizer](model.parameters())
+    hold.attach(stepper)
     for x, y in zip(inputs, labels, strict=True):
         stepper.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         hold.mask_gradients()
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         stepper.step()
-        hold.restore()
-    assert hold.violations() == []
+    assert hold.violations(model, before) == []
+    state = [one for kept in stepper.state.values() for one in kept.values() if one.ndim]
+    free = 40 + sum(p.numel() for name, p in model.named_parameters() if name not in chosen)
+    assert sum(one.numel() for one in state) in (free, 2 * free), "of what moves alone"
     moved = 0
     for name, parameter in model.named_parameters():
         differs = (parameter != before[name]).view(-1)
@@ -195,22 +194,50 @@ def test_held_entries_keep_their_bits_over_fifty_steps(optimizer: str, dtype: to
     assert not model.get_parameter("2.weight").requires_grad
 
 
-def test_without_restore_the_optimizer_moves_held_entries_and_that_is_seen():
-    model = net(torch.float32)
+def test_chosen_entries_move_as_if_they_alone_were_the_model_s():
+    model, other = net(torch.float32), net(torch.float32)
     names = {name: p.detach().clone() for name, p in model.named_parameters()}
-    hold = Hold(model, choose(names, {n: t + 1 for n, t in names.items()}, 20))
+    chosen = choose(names, {n: t + torch.randn_like(t) for n, t in names.items()}, 60)
+    hold = Hold(model, chosen)
     stepper = OPTIMIZERS["adamw"](model.parameters())
-    nn.functional.cross_entropy(
-        model(torch.randn(4, 6)), torch.zeros(4, dtype=torch.long)
-    ).backward()
-    hold.mask_gradients()
-    stepper.step()
-    assert hold.violations() == ["0.weight"], "the tensor that is held in part decays"
-    hold.restore()
-    assert hold.violations() == []
+    hold.attach(stepper)
+    whole = OPTIMIZERS["adamw"](other.parameters())
+    inputs, labels = torch.randn(20, 16, 6), torch.randint(0, 3, (20, 16))
+    for x, y in zip(inputs, labels, strict=True):
+        for one, steps in ((model, stepper), (other, whole)):
+            steps.zero_grad()
+            one.zero_grad()
+            nn.functional.cross_entropy(one(x), y).backward()
+            if one is model:
+                hold.mask_gradients()
+            steps.step()
+        with torch.no_grad():  # What the other's held entries become is put back by hand.
+            for name, parameter in other.named_parameters():
+                kept = names[name].clone().view(-1)
+                kept[chosen[name]] = parameter.view(-1)[chosen[name]]
+                parameter.copy_(kept.view(parameter.shape))
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter, other.get_parameter(name), atol=1e-6), name
+
+
+def test_held_entries_that_moved_are_seen():
+    model = net(torch.float32)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    hold = Hold(model, choose(before, {n: t + 1 for n, t in before.items()}, 20))
+    assert hold.violations(model, before) == []
     with torch.no_grad():
+        model.get_parameter("0.weight").add_(1e-3)
         model.get_parameter("5.bias")[0] = -0.0 * float(model.get_parameter("5.bias")[0])
-    assert hold.violations() == ["5.bias"], "a frozen tensor is watched as well"
+    assert hold.violations(model, before) == ["0.weight", "5.bias"], "frozen ones are watched too"
+
+
+def test_an_optimizer_on_its_way_is_refused():
+    model = nn.Linear(3, 2)
+    stepper = OPTIMIZERS["adamw"](model.parameters())
+    model(torch.ones(3)).sum().backward()
+    stepper.step()
+    with pytest.raises(ModelError, match="has taken a step already"):
+        Hold(model, {"weight": torch.tensor([1])}).attach(stepper)
 
 
 def test_gradients_count_chosen_entries_alone_even_where_others_are_not_finite():
@@ -230,15 +257,15 @@ def test_parameters_that_do_not_lie_in_order_are_held_too():
     model.weight = nn.Parameter(torch.arange(6.0).view(3, 2).T)
     assert not model.weight.is_contiguous()
     hold = Hold(model, {"weight": torch.tensor([1, 4])})
+    before = {"weight": model.weight.detach().clone()}
+    stepper = torch.optim.SGD(model.parameters(), lr=1.0)
+    hold.attach(stepper)
     model.weight.grad = torch.ones(3, 2).T
     hold.mask_gradients()
     assert model.weight.grad.tolist() == [[0, 1, 0], [0, 1, 0]]
-    with torch.no_grad():
-        model.weight.add_(10)
-    assert hold.violations() == ["weight"]
-    hold.restore()
-    assert hold.violations() == []
-    assert model.weight.tolist() == [[0, 12, 4], [1, 13, 5]]
+    stepper.step()
+    assert hold.violations(model, before) == []
+    assert model.weight.tolist() == [[0, 1, 4], [1, 2, 5]]
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 from limbeck.architectures import ARCHITECTURES
 from limbeck.encoder import (
     base_encoder,
-    base_prefix,
     layer_states,
     load_encoder,
     states_and_logits,
 )
 from limbeck.errors import ModelError, RecipeError
+from limbeck.parameters import base_prefix
 from limbeck.plan import layer_plan
 from limbeck.student import build_student, trim_model
 from test_encoder import DEPTH, EVERY_ARCHITECTURE, EVERY_HEAD, PIECES, tiny_batch, tiny_model

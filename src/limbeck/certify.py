@@ -21,10 +21,11 @@ from limbeck.audit import LanguageReport, VocabularyReport
 from limbeck.checkpoint import load_checkpoint
 from limbeck.checks import Check, run_checks
 from limbeck.companions import copy_companions
-from limbeck.encoder import count_parameters, model_bytes, quiet
+from limbeck.encoder import quiet
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder, read_config, width
 from limbeck.pair import LINES, Side, Texts, read_pair
+from limbeck.parameters import count_parameters, model_bytes
 from limbeck.piece_map import PieceMap
 from limbeck.student import trim_model
 from limbeck.tokenizer import trim_tokenizer

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from limbeck.architectures import architecture_of, special_entries
-from limbeck.encoder import base_encoder, base_prefix, quiet
+from limbeck.encoder import base_encoder, quiet
 from limbeck.pair import STATE_TEXTS, Pair, compare
+from limbeck.parameters import base_prefix
 
 # Bounds on the work, per language.
 VARIANT_LINES, OUTPUT_TEXTS = 500, 8

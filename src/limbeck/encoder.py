@@ -1,4 +1,4 @@
-"""Hugging Face encoders seen through the table of `architectures`: load, read layers, count."""
+"""Hugging Face encoders seen through the table of `architectures`: load, run, read layers."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from limbeck.architectures import architecture_of, known_architecture
 from limbeck.errors import ModelError
 from limbeck.heads import HEADS, logits_in, reads_types
+from limbeck.parameters import base_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -217,42 +218,6 @@ def final_norm(model: PreTrainedModel) -> nn.Module | None:
     """
     name = architecture_of(model.config).final_norm
     return model.base_model.get_submodule(name) if name else None
-
-
-def count_parameters(model: PreTrainedModel) -> dict[str, int]:
-    """Count parameters by part, tied tensors once.
-
-    Returns:
-        `total`; `embedding`: all tables and norms of the embedding module; `layers`: the layer
-        stack; `other`: final norm, tensors shared by layers, pooler, head (a tied decoder is
-        counted as embedding). Buffers are not counted.
-    """
-    architecture = architecture_of(model.config)
-    prefix = base_prefix(model)
-    parts = {
-        f"{prefix}{architecture.layers}.": "layers",
-        f"{prefix}{architecture.embeddings}.": "embedding",
-    }
-    part_of: dict[nn.Parameter, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        part = next((part for start, part in parts.items() if name.startswith(start)), "other")
-        if part_of.get(parameter, "other") == "other":
-            part_of[parameter] = part
-    counts = {"total": 0, "embedding": 0, "layers": 0, "other": 0}
-    for tensor, part in part_of.items():
-        counts[part] += tensor.numel()
-        counts["total"] += tensor.numel()
-    return counts
-
-
-def model_bytes(model: PreTrainedModel) -> int:
-    """Size of the parameters in memory, in bytes, tied tensors once and buffers not counted."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-
-
-def base_prefix(model: PreTrainedModel) -> str:
-    """Give what stands before an encoder tensor's name in the model: "bert.", or nothing."""
-    return "" if model.base_model is model else f"{model.base_model_prefix}."
 
 
 def build_options(model: PreTrainedModel) -> dict[str, bool]:

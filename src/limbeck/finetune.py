@@ -18,7 +18,7 @@ from limbeck.heads import HEADS, Answers, head_logits
 from limbeck.losses import gold_cross_entropy
 from limbeck.sections import Machine, Tuning
 from limbeck.sparse import Hold
-from limbeck.sparse_tuning import tune_sparsely
+from limbeck.sparse_tuning import TermsOf, both, tune_with
 from limbeck.tasks import Task
 from limbeck.tasks.windows import IGNORED, Window
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
@@ -30,6 +30,8 @@ _PART = 256
 """Examples whose scores are kept in memory together."""
 
 Examples = Sequence[Any]
+ALL = Tuning()
+"""All parameters move."""
 ENTRY = "limbeck"
 """Entry of a model's config: its `task`, `max_pieces` of a window, and `settings`, by which its
 task's predictions are settled."""
@@ -309,7 +311,7 @@ def tune(
     terms: Callable[[PreTrainedModel, Batch], Terms] | None = None,
     mix: Callable[[Callable[[int], Batch], Sequence[Window]], Callable[[int], Batch]] | None = None,
     text_share: float = 0.0,
-    tuning: Tuning | None = None,
+    tuning: Tuning = ALL,
     name: str = "task",
 ) -> list[dict[str, float]]:
     """Tune a task model in place and keep its best weights on the source's dev set.
@@ -318,8 +320,8 @@ def tune(
         terms: The loss; plain tuning unless a distillation objective is given.
         mix: Weaves other batches between the labelled ones, whose windows it is given too.
         text_share: Share of the steps that `mix` adds; the labelled ones stay `epochs` passes.
-        tuning: Which parameters move; None for all. Of a sparse tuning the difference is written
-            to `work / DELTA`.
+        tuning: Which parameters move. Of a sparse tuning the difference is written to
+            `work / DELTA`.
 
     Returns:
         The training history, as `training.fit` gives it.
@@ -339,11 +341,13 @@ def tune(
     batches_of = mix(batches, windows) if mix else batches
     judge = judge_of(lesson, tokenizer, device=choose_device(machine.device))
 
-    def run(folder: Path, hold: Hold | None) -> list[dict[str, float]]:
+    learned = terms or label_terms(lesson.task.head)
+
+    def run(folder: Path, hold: Hold | None, more: TermsOf | None) -> list[dict[str, float]]:
         return fit(
             model,
             batches_of,
-            terms=terms or label_terms(lesson.task.head),
+            terms=both(learned, more),
             budget=budget,
             work=folder,
             machine=machine,
@@ -352,10 +356,7 @@ def tune(
             name=name,
         )
 
-    if tuning is None or tuning.kind == "full":
-        history = run(work, None)
-    else:
-        history = tune_sparsely(model, run, tuning=tuning, work=work)
+    history = tune_with(model, run, tuning=tuning, work=work, seed=seed)
     calibrate(model, tokenizer, lesson=lesson, device=choose_device(machine.device))
     return history
 

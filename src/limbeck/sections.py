@@ -71,12 +71,13 @@ class Languages(Section):
 
 
 class Tuning(Section):
-    """Which parameters a task's tuning may move."""
+    """Which parameters a training may move, and how freely."""
 
-    kind: Literal["full", "lt-sft"] = knob(
+    kind: Literal["full", "lt-sft", "lora"] = knob(
         "full",
         "full: all of them. lt-sft: the entries that a full tuning moves most, tuned again from "
-        "the start with all others held.",
+        "the start with all others held. lora: low-rank differences of the layers' matrices, "
+        "added to the weights at the end.",
         reason="the papers' baseline",
     )
     density: float = knob(
@@ -90,10 +91,80 @@ class Tuning(Section):
     entries: int | None = knob(
         None, "lt-sft only: so many entries instead of a share.", unit="entries", gt=0
     )
+    l1: float = knob(
+        0.0,
+        "full and lt-sft: weight of the mean distance of the encoder's entries from their start.",
+        reason="S2 has it for languages alone",
+        ge=0,
+    )
+    freeze: list[str] = knob(
+        [],
+        "full and lt-sft: patterns of the encoder's tensors that do not move, such as `*norm*`.",
+        reason="S2 freezes norms for languages alone",
+    )
+    rank: int = knob(
+        8, "lora only: rank of each difference.", unit="columns", reason="peft's default", gt=0
+    )
+    scale: float = knob(
+        2.0, "lora only: what the differences are multiplied by.", reason="usual", gt=0
+    )
 
 
-TUNING_FIELDS = {"full": {"kind"}, "lt-sft": {"kind", "density", "entries"}}
+TUNING_FIELDS = {
+    "full": {"kind", "l1", "freeze"},
+    "lt-sft": {"kind", "density", "entries", "l1", "freeze"},
+    "lora": {"kind", "rank", "scale"},
+}
 """Kind of tuning to the fields that it reads; the others change nothing."""
+
+_LANGUAGE_TUNING = {"kind": "lt-sft", "density": 0.04, "l1": 0.1, "freeze": ["*norm*"]}
+
+
+class Adaptation(Section):
+    """Language adaptation: a sparse delta of the teacher for each language of the recipe.
+
+    It is learned by masked language modelling with the head held.
+    """
+
+    deltas: dict[Name, str] = knob(
+        {}, "Language to the file of a delta that is at hand; the others' are made."
+    )
+    steps: int = knob(
+        1000,
+        "Optimiser steps of each of the two trainings of a language.",
+        unit="steps",
+        reason="minutes on two cores; S2's deltas took 100,000",
+        gt=0,
+    )
+    batch_pieces: int = knob(2048, "Pieces a step.", unit="pieces", reason="S2: 8 x 256", gt=0)
+    block_pieces: int = knob(
+        128, "Pieces a packed block.", unit="pieces", reason="sentences are shorter", gt=8
+    )
+    learning_rate: float = knob(
+        3e-4,
+        "Peak rate of AdamW, linear decay.",
+        reason="as the tasks'; use 5e-5 (S2) from 100 M parameters on",
+        gt=0,
+    )
+    masking: float = knob(0.15, "Share of pieces masked 80/10/10.", reason="S2", gt=0, lt=1)
+    tuning: Tuning = knob(
+        Tuning(**_LANGUAGE_TUNING),  # type: ignore[arg-type]
+        "Which entries may move; what is left out of it is as here.",
+        reason="S2: 7.67 M of mBERT's 178 M, norms frozen, L1 0.1",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rest_of_tuning(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("tuning"), dict):
+            return {**value, "tuning": {**_LANGUAGE_TUNING, **value["tuning"]}}
+        return value
+
+    @model_validator(mode="after")
+    def _sparse(self) -> "Adaptation":
+        if self.tuning.kind != "lt-sft":
+            raise ValueError("a language's delta is sparse: adapt.tuning.kind must be lt-sft")
+        return self
 
 
 class Teacher(Section):

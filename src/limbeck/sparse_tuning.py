@@ -1,76 +1,127 @@
-"""LT-SFT: tune all, choose what moved most, rewind, and tune that alone.
+"""Which parameters a training moves: all of them, few entries (LT-SFT), or low ranks (LoRA).
 
-Source: Ansell et al. 2022, Composable Sparse Fine-Tuning (ACL), section 3.
+Source: Ansell et al. 2022, Composable Sparse Fine-Tuning (ACL), section 3; Hu et al. 2022, LoRA.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from limbeck.delta import between
-from limbeck.encoder import base_prefix
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, RecipeError
+from limbeck.parameters import encoder_tensors, linear_layers, unique_tensors
 from limbeck.sections import Tuning
-from limbeck.sparse import Hold, choose, unique_tensors
+from limbeck.sparse import Hold, choose
+from limbeck.training import Batch, Terms
 
 DELTA = "delta.safetensors"
-"""What the tuning changed in the encoder, and the head as it became."""
+"""What a sparse tuning changed in the encoder, and the head as it became."""
 _CHOSEN = "chosen.safetensors"
 
-Run = Callable[[Path, Hold | None], list[dict[str, float]]]
-"""Trains the model in place: a folder for its checkpoints, and what may move."""
+History = list[dict[str, float]]
+TermsOf = Callable[[PreTrainedModel, Batch], Terms]
+Run = Callable[[Path, Hold | None, TermsOf | None], History]
+"""Trains the model in place: a folder for its checkpoints, what may move, terms to add."""
 
 
-def tune_sparsely(
-    model: PreTrainedModel, run: Run, *, tuning: Tuning, work: Path
-) -> list[dict[str, float]]:
-    """Tune a model in place so that few entries of its encoder differ from what they were.
+def tune_with(
+    model: PreTrainedModel,
+    run: Run,
+    *,
+    tuning: Tuning,
+    work: Path,
+    seed: int = 0,
+    head: bool = True,
+) -> History:
+    """Train a model in place as a recipe's tuning says.
 
-    A killed tuning goes on in the training that it was in: the choice is kept in `work`.
+    A killed training goes on where it was, in whichever of two it was.
 
     Args:
-        model: As it is loaded: what is rewound to. Its head is tuned whole, both times.
+        model: As it is loaded: what is rewound to.
         run: One training.
-        tuning: How many entries.
-        work: Folder of both trainings; ends with `DELTA`.
+        tuning: Which parameters move, and how freely.
+        work: Folder of the trainings. A sparse one ends with `DELTA` there.
+        seed: Of the low-rank matrices.
+        head: Whether whatever is not the encoder is tuned, whole; else it is held.
 
     Returns:
-        The history of the second training.
+        The history of the training; of the second one of a sparse tuning.
 
     Raises:
         ModelError: There are fewer entries than asked for, or one that is held moved.
+        RecipeError: A name in `tuning.freeze` fits no tensor.
     """
     work.mkdir(parents=True, exist_ok=True)
+    inside = encoder_tensors(model)
+    fixed = frozen_names(inside, tuning.freeze)
+    outside = [] if head else [name for name in unique_tensors(model) if name not in inside]
+    with _frozen(model, [*fixed, *outside]):
+        if tuning.kind == "lora":
+            return _tune_low_rank(model, run, tuning=tuning, work=work, seed=seed)
+        if tuning.kind == "lt-sft":
+            return _tune_sparsely(model, run, tuning=tuning, work=work, fixed=fixed, head=head)
+        return run(work, None, _pull(model, tuning.l1))
+
+
+def _tune_sparsely(
+    model: PreTrainedModel, run: Run, *, tuning: Tuning, work: Path, fixed: list[str], head: bool
+) -> History:
     tensors = {name: one.detach() for name, one in unique_tensors(model).items()}
     before = {name: one.clone() for name, one in tensors.items()}
-    encoder = {name for name in before if name.startswith(base_prefix(model))}
-    inside = {name: before[name] for name in sorted(encoder)}
+    inside = {name: before[name] for name in encoder_tensors(model)}
+    pull = _pull(model, tuning.l1)
     if not (work / _CHOSEN).exists():
-        run(work / "full", None)
+        run(work / "full", None, pull)
         # The parameters are trained in place: `tensors` hold what they have become.
-        chosen = choose(inside, {name: tensors[name] for name in inside}, _count(inside, tuning))
+        count = entries_of(inside, tuning)
+        after = {name: tensors[name] for name in inside}
+        chosen = choose(inside, after, count, frozen=fixed)
         save_file(chosen, work / f"{_CHOSEN}.part")
         (work / f"{_CHOSEN}.part").replace(work / _CHOSEN)
         for name, one in tensors.items():
             one.copy_(before[name])
-    chosen = load_file(work / _CHOSEN)
+    # In the model's order, which a file does not keep.
+    read = load_file(work / _CHOSEN)
+    chosen = {name: read[name] for name in inside}
     hold = Hold(model, chosen)
     try:
-        history = run(work / "sparse", hold)
-        moved = hold.violations()
+        history = run(work / "sparse", hold, pull)
     finally:
-        model.requires_grad_(True)
+        for name in inside:
+            model.get_parameter(name).requires_grad_(True)
+    moved = hold.violations(model, before)
     if moved:
         raise ModelError("a held entry moved", where=moved[0], found=f"{len(moved)} tensors")
-    heads = {name: one for name, one in tensors.items() if name not in encoder}
+    heads = {name: one for name, one in tensors.items() if name not in inside} if head else {}
     between(inside, tensors, chosen, dense=heads).save(work / DELTA)
     return history
 
 
-def _count(tensors: dict[str, Tensor], tuning: Tuning) -> int:
+def both(first: TermsOf, second: TermsOf | None) -> TermsOf:
+    """Give the terms of two losses together."""
+    if second is None:
+        return first
+    more = second
+
+    def terms(model: PreTrainedModel, batch: Batch) -> Terms:
+        return first(model, batch) | more(model, batch)
+
+    return terms
+
+
+def entries_of(tensors: Mapping[str, Tensor], tuning: Tuning) -> int:
+    """Give how many entries of an encoder a sparse tuning chooses.
+
+    Raises:
+        ModelError: There are not so many.
+    """
     total = sum(one.numel() for one in tensors.values())
     wanted = tuning.entries or round(tuning.density * total)
     if wanted > total:
@@ -81,3 +132,83 @@ def _count(tensors: dict[str, Tensor], tuning: Tuning) -> int:
             expected=f"at most {total}",
         )
     return wanted
+
+
+def frozen_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Give the names that some pattern fits, such as `*norm*`; capitals do not count.
+
+    Raises:
+        RecipeError: A pattern fits none.
+    """
+    names, found = list(names), set()
+    for pattern in patterns:
+        fitting = [name for name in names if fnmatchcase(name.lower(), pattern.lower())]
+        if not fitting:
+            raise RecipeError(
+                "nothing is frozen by this name",
+                where="tuning.freeze",
+                found=repr(pattern),
+                expected="a pattern of tensor names, such as " + ", ".join(names[:3]),
+            )
+        found.update(fitting)
+    return [name for name in names if name in found]
+
+
+@contextmanager
+def _frozen(model: nn.Module, names: Iterable[str]) -> Iterator[None]:
+    parameters = [model.get_parameter(name) for name in names]
+    for one in parameters:
+        one.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one in parameters:
+            one.requires_grad_(True)
+
+
+def _pull(model: PreTrainedModel, weight: float) -> TermsOf | None:
+    """Give the L1 term: the mean distance of the encoder's entries from where they are now."""
+    if not weight:
+        return None
+    before = {name: one.detach().clone() for name, one in encoder_tensors(model).items()}
+    total = sum(one.numel() for one in before.values())
+
+    def terms(model: PreTrainedModel, _: Batch) -> Terms:
+        moving = {name: model.get_parameter(name) for name in before}
+        gone = [
+            (one - before[name].to(one.device)).abs().sum()
+            for name, one in moving.items()
+            if one.requires_grad
+        ]
+        return {"l1": weight / total * torch.stack(gone).sum()}
+
+    return terms
+
+
+def _tune_low_rank(
+    model: PreTrainedModel, run: Run, *, tuning: Tuning, work: Path, seed: int
+) -> History:
+    """Tune low-rank differences of the layers' matrices, and add them to the weights."""
+    from peft import LoraConfig
+    from peft.tuners.lora import LoraModel
+
+    config = LoraConfig(
+        r=tuning.rank,
+        lora_alpha=round(tuning.scale * tuning.rank),
+        target_modules=linear_layers(model),
+        lora_dropout=0.0,
+    )
+    movable = [name for name, one in unique_tensors(model).items() if one.requires_grad]
+    inside = encoder_tensors(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        adapted = LoraModel(model, config, "default")
+    try:
+        for name in movable:
+            if name not in inside:
+                model.get_parameter(name).requires_grad_(True)
+        return run(work, None, None)
+    finally:
+        adapted.merge_and_unload()
+        for name in movable:
+            model.get_parameter(name).requires_grad_(True)

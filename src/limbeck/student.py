@@ -17,8 +17,9 @@ from limbeck.architectures import (
     special_entries,
     special_ids,
 )
-from limbeck.encoder import base_prefix, build_options
+from limbeck.encoder import build_options
 from limbeck.errors import ModelError
+from limbeck.parameters import base_prefix
 from limbeck.plan import check_plan
 
 _PIECES_AT_ONCE = 8192

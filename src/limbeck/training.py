@@ -20,7 +20,6 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -171,7 +170,7 @@ def fit(
                 args=arguments,
                 train_dataset=_Steps(batches, budget.steps),
                 data_collator=_only,
-                callbacks=[watch] if hold is None else [_Restore(hold), watch],
+                callbacks=[watch],
                 terms=_in(precision, device, terms),
                 counts=counts,
                 watch=watch,
@@ -248,17 +247,6 @@ class _Steps(Dataset):
         return self.batches(step)
 
 
-class _Restore(TrainerCallback):
-    """Gives held entries their bits back after each step of the optimizer."""
-
-    def __init__(self, hold: Hold):
-        self.hold = hold
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Restore what the optimizer moved and may not have."""
-        self.hold.restore()
-
-
 class _TermsTrainer(Trainer):
     """The Trainer with a loss that is a sum of named terms."""
 
@@ -286,6 +274,14 @@ class _TermsTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make the usual one; under a hold it moves the chosen entries alone."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if self.hold is not None and is_new:
+            self.hold.attach(optimizer)
+        return optimizer
 
     def compute_loss(
         self,

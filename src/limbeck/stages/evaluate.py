@@ -49,7 +49,8 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 
 
 def _run(job: Job) -> Outcome:
-    from limbeck.encoder import count_parameters, load_encoder, model_bytes
+    from limbeck.encoder import load_encoder
+    from limbeck.parameters import count_parameters, model_bytes
 
     recipe = job.recipe
     trimmed = load_tokenizer(job.inputs["vocabulary"].path("tokenizer"))

@@ -26,7 +26,7 @@ def _outside(recipe: PretrainRecipe) -> dict[str, str]:
 
 
 def _run(job: Job[PretrainRecipe]) -> Outcome:
-    from limbeck.encoder import count_parameters
+    from limbeck.parameters import count_parameters
     from limbeck.pretrain import build_model, pretrain
 
     recipe, folder = job.recipe, job.inputs["tokenizer"].path("tokenizer")

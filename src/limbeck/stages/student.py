@@ -23,7 +23,7 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 
 
 def _run(job: Job) -> Outcome:
-    from limbeck.encoder import count_parameters
+    from limbeck.parameters import count_parameters
     from limbeck.student import build_student
 
     recipe = job.recipe

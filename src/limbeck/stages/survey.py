@@ -50,7 +50,8 @@ def _outside(recipe: PretrainRecipe) -> dict[str, str]:
 
 
 def _run(job: Job[PretrainRecipe]) -> Outcome:
-    from limbeck.encoder import count_parameters, load_encoder
+    from limbeck.encoder import load_encoder
+    from limbeck.parameters import count_parameters
     from limbeck.pretrain import held_out_mlm
     from limbeck.survey import pooled_states, retrieval
     from limbeck.training import choose_device

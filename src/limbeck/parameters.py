@@ -1,0 +1,77 @@
+"""An encoder's parameters by name: what is tied, what is a head, how many there are."""
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from limbeck.architectures import architecture_of
+
+
+def unique_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Give each parameter once, by its first name, in the model's order.
+
+    Parameters that share their storage are tied: the later names are left out.
+    """
+    found: dict[object, tuple[str, nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        place = (parameter.device, parameter.data_ptr(), tuple(parameter.shape))
+        found.setdefault(place if parameter.data_ptr() else name, (name, parameter))
+    return dict(found.values())
+
+
+def encoder_tensors(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """Give the parameters of the encoder, each once: no head, and no pooler, which is one.
+
+    A masked language model and a task model of one encoder give the same names.
+    """
+    prefix = base_prefix(model)
+    return {
+        name: one
+        for name, one in unique_tensors(model).items()
+        if name.startswith(prefix) and not name.removeprefix(prefix).startswith("pooler.")
+    }
+
+
+def linear_layers(model: PreTrainedModel) -> list[str]:
+    """Give the names of the matrix products in the encoder's layers."""
+    start = f"{base_prefix(model)}{architecture_of(model.config).layers}."
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(start)
+    ]
+
+
+def count_parameters(model: PreTrainedModel) -> dict[str, int]:
+    """Count parameters by part, tied tensors once.
+
+    Returns:
+        `total`; `embedding`: all tables and norms of the embedding module; `layers`: the layer
+        stack; `other`: final norm, tensors shared by layers, pooler, head (a tied decoder is
+        counted as embedding). Buffers are not counted.
+    """
+    architecture = architecture_of(model.config)
+    prefix = base_prefix(model)
+    parts = {
+        f"{prefix}{architecture.layers}.": "layers",
+        f"{prefix}{architecture.embeddings}.": "embedding",
+    }
+    part_of: dict[nn.Parameter, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        part = next((part for start, part in parts.items() if name.startswith(start)), "other")
+        if part_of.get(parameter, "other") == "other":
+            part_of[parameter] = part
+    counts = {"total": 0, "embedding": 0, "layers": 0, "other": 0}
+    for tensor, part in part_of.items():
+        counts[part] += tensor.numel()
+        counts["total"] += tensor.numel()
+    return counts
+
+
+def model_bytes(model: PreTrainedModel) -> int:
+    """Size of the parameters in memory, in bytes, tied tensors once and buffers not counted."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+
+
+def base_prefix(model: PreTrainedModel) -> str:
+    """Give what stands before an encoder tensor's name in the model: "bert.", or nothing."""
+    return "" if model.base_model is model else f"{model.base_model_prefix}."
