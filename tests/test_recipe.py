@@ -37,7 +37,7 @@ MINIMAL: dict[str, Any] = {
 # Numbers that have no unit: rates, shares, weights, seeds.
 PURE = {"seed", "learning_rate", "held_out", "min_probability", "hidden", "attention", "logits"}
 PURE |= {"gold", "text", "masking", "warmup", "temperature", "coverage", "sampling_exponent"}
-PURE |= {"weight_decay", "dropout"}
+PURE |= {"weight_decay", "dropout", "l1", "scale"}
 
 OWN = [(path, field, DISTILLATION) for path, field in fields()]
 FIELDS = [*OWN, *((f"pretrain.{path}", field, PRETRAINING) for path, field in fields(PRETRAINING))]
@@ -95,7 +95,7 @@ def test_explain_tells_a_section_a_language_and_everything():
     assert len(explain("recipe")) == len(OWN)
     assert len(explain("pretrain", PRETRAINING)) == len(FIELDS) - len(OWN)
     lines = explain("teacher")
-    assert lines[0].startswith("[teacher]") and len(lines) == 10
+    assert lines[0].startswith("[teacher]") and len(lines) == 15
     assert explain("corpus.yor.path") == explain("corpus.LANG.path")
     assert explain("corpus.yor") == explain("corpus.LANG")
 

@@ -1,7 +1,6 @@
 """The command line: parse, call, print. Nothing here imports torch."""
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -11,11 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from limbeck import __version__
+from limbeck.delta_commands import adapt, delta_app
 from limbeck.errors import ArtifactError, DataError, LimbeckError, ModelError, RecipeError
+from limbeck.options import (
+    DEFAULT_STORE,
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    StoreOption,
+    print_json,
+    print_table,
+)
 from limbeck.tables import (
     confusion_table,
     fidelity_text,
@@ -31,14 +38,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of artifacts.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field; repeat it."),
-]
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or a shipped recipe's name.")]
-DEFAULT_STORE = Path("store")
 TASK_NAMES = "ner, pos, parsing, nli, paraphrase, topics, sentiment or qa."
 
 
@@ -64,9 +63,9 @@ def quickstart(
     }
     told |= {"seconds_now": round(done.seconds, 1), "report": str(output)}
     if as_json:
-        _print_json(told)
+        print_json(told)
         return
-    _print_table(scores_table(told, also=told["baselines"]))
+    print_table(scores_table(told, also=told["baselines"]))
     print("fidelity, answers on unlabelled text beside the teacher's:")
     for row, one in {"student": told, **told["baselines"]}.items():
         print(f"  {row}: {fidelity_text(one)}")
@@ -90,9 +89,9 @@ def run(
 
     finished = pipeline.run(read_recipe(recipe, assign or ()), Store(store), name=name)
     if as_json:
-        _print_json(finished.to_dict())
+        print_json(finished.to_dict())
         return
-    _print_table(scores_table(finished.to_dict()))
+    print_table(scores_table(finished.to_dict()))
     fidelity = fidelity_text(finished.to_dict())
     if fidelity:
         print(f"fidelity (student against teacher on unlabelled text): {fidelity}")
@@ -129,15 +128,15 @@ def pretrain(
         copy_folder(model, output)
     told = {**finished.to_dict(), "model": str(output or model)}
     if as_json:
-        _print_json(told)
+        print_json(told)
         return
     millions = told["size"]["total"] / 1e6
     print(f"{told['run']}: {millions:.2f} M parameters, held-out loss in nats")
-    _print_table(losses_table(told))
+    print_table(losses_table(told))
     retrieval = retrieval_table(told)
     if retrieval is not None:
         print("translations found by cosine, %, mean of both directions")
-        _print_table(retrieval)
+        print_table(retrieval)
     print(f"model: {told['model']}")
     if finished.made == 0:
         print("Everything was done already; nothing ran.")
@@ -170,7 +169,7 @@ def plan(
         for one in planned
     ]
     if as_json:
-        _print_json({"stages": rows})
+        print_json({"stages": rows})
         return
     for row in rows:
         state = "done" if row["done"] else "resumes" if row["resumes"] else "will run"
@@ -198,7 +197,7 @@ def status(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> N
     ]
     runs = sorted(path.stem for path in (store / "runs").glob("*.json"))
     if as_json:
-        _print_json({"runs": runs, "artifacts": artifacts})
+        print_json({"runs": runs, "artifacts": artifacts})
         return
     for one in artifacts:
         state = "damaged" if one["problem"] else "unfinished"
@@ -270,7 +269,7 @@ def trim(
         keep=keep,
     )
     if as_json:
-        _print_json(certificate.to_dict())
+        print_json(certificate.to_dict())
     else:
         for line in certificate.lines():
             print(line)
@@ -301,13 +300,13 @@ def evaluate(
 
     scores = evaluate_file(model, task=task, file=file, language=language)
     if as_json:
-        _print_json(scores.to_dict())
+        print_json(scores.to_dict())
         return
     for metric, value in scores.metrics.items():
         low, high = scores.interval[metric]
         print(f"{metric:<12} {100 * value:6.2f}  [{100 * low:.2f}, {100 * high:.2f}]")
     if scores.confusion:
-        _print_table(confusion_table(scores.confusion))
+        print_table(confusion_table(scores.confusion))
     print(f"n = {scores.n}")
 
 
@@ -382,63 +381,8 @@ def report(
     print(f"{output}  {output.stat().st_size / 1e3:.0f} kB")
 
 
-delta_app = typer.Typer(help="Sparse deltas: what tuning changed in a model, and no more.")
+app.command()(adapt)
 app.add_typer(delta_app, name="delta")
-DeltasArgument = Annotated[list[Path], typer.Argument(help="Files of deltas of one base.")]
-ModelArgument = Annotated[Path, typer.Argument(help="A model folder.")]
-NewFolderOption = Annotated[Path, typer.Option("-o", "--output", help="A new folder.")]
-
-
-@delta_app.command("show")
-def delta_show(
-    delta: Annotated[Path, typer.Argument(help="A delta's file.")], as_json: JsonOption = False
-) -> None:
-    """Tell what a delta holds: entries, bytes, base, provenance, density of each tensor."""
-    from limbeck.deltas import show
-
-    told = show(delta)
-    if as_json:
-        _print_json(told)
-        return
-    print(f"{told['entries']} entries, {told['bytes'] / 1e6:.2f} MB, base {told['base'][:12]}")
-    for name, value in told["provenance"].items():
-        print(f"{name}: {value}")
-    for name, share in told["density"].items():
-        print(f"{100 * share:6.2f} %  {name}")
-
-
-@delta_app.command("apply")
-def delta_apply(
-    model: ModelArgument,
-    deltas: DeltasArgument,
-    output: NewFolderOption,
-    foreign: Annotated[bool, typer.Option("--foreign", help="Allow another base.")] = False,
-) -> None:
-    """Write a model with the sum of deltas added to its weights."""
-    from limbeck.deltas import put_on
-
-    put_on(model, deltas, output, foreign=foreign)
-    print(output)
-
-
-@delta_app.command("revert")
-def delta_revert(model: ModelArgument, deltas: DeltasArgument, output: NewFolderOption) -> None:
-    """Write a model without the deltas that were put on it: the first weights, to the bit."""
-    from limbeck.deltas import take_off
-
-    take_off(model, deltas, output)
-    print(output)
-
-
-@delta_app.command("add")
-def delta_add(
-    deltas: DeltasArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The sum's file.")],
-) -> None:
-    """Write the sum of deltas of one base."""
-    from limbeck.deltas import add_up
-
-    print(f"{output}  {add_up(deltas, output)} entries")
 
 
 @app.command()
@@ -448,20 +392,12 @@ def doctor(as_json: JsonOption = False) -> None:
 
     found = facts()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for name, value in found.items():
         if isinstance(value, dict):
             value = ", ".join(f"{one} {told}" for one, told in value.items()) or "none"
         print(f"{name:<14} {value}")
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
-def _print_table(table: Table) -> None:
-    Console(width=max(100, Console().width)).print(table)
 
 
 @app.callback(invoke_without_command=True)

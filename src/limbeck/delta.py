@@ -218,6 +218,23 @@ def base_hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def check_base(tensors: Mapping[str, Tensor], delta: SparseDelta) -> None:
+    """Refuse tensors that are not a delta's base, and a delta whose base is not known.
+
+    Raises:
+        ArtifactError: They are not.
+    """
+    found = base_hash({name: tensors[name] for name in delta.parts}) if delta.base else ""
+    if not delta.base or found != delta.base:
+        raise ArtifactError(
+            "the model is not the delta's base",
+            where="base",
+            found=_short(found) if delta.base else "a delta that names no base",
+            expected=_short(delta.base) if delta.base else "",
+            do="apply it to the model it was made from, or allow a foreign base",
+        )
+
+
 @torch.no_grad()
 def between(
     before: Mapping[str, Tensor],
@@ -284,7 +301,7 @@ def apply(
     heads = dict(delta.dense) if dense else {}
     _check_fit(tensors, delta.parts, heads)
     if not foreign:
-        _check_base(tensors, delta)
+        check_base(tensors, delta)
     old = {}
     for name, part in delta.parts.items():
         tensor = tensors[name]
@@ -334,7 +351,7 @@ def revert_with(
                 raise ModelError(
                     "the base has another dtype", where=name, found=found, expected=expected
                 )
-        _check_base(base, one)
+        check_base(base, one)
     for one in (delta, *total):
         for name, part in one.parts.items():
             values = take(base[name], part.indices.to(base[name].device))
@@ -487,18 +504,6 @@ def _check_fit(
                 found=str(list(tensors[name].shape)) if name in tensors else "no such tensor",
                 expected=str(list(shape)),
             )
-
-
-def _check_base(tensors: Mapping[str, Tensor], delta: SparseDelta) -> None:
-    found = base_hash({name: tensors[name] for name in delta.parts}) if delta.base else ""
-    if not delta.base or found != delta.base:
-        raise ArtifactError(
-            "the model is not the delta's base",
-            where="base",
-            found=_short(found) if delta.base else "a delta that names no base",
-            expected=_short(delta.base) if delta.base else "",
-            do="apply it to the model it was made from, or allow a foreign base",
-        )
 
 
 def _short(found: str) -> str:

@@ -1,22 +1,41 @@
 """Sparse deltas on model folders: put on, taken off, added up, told.
 
-A folder on which deltas were put holds `undo.safetensors`, the bits that they overwrote, and
-`deltas.json`, which deltas they were; taking them off gives the first folder's weights to the bit.
+A folder on which deltas were put holds `undo.safetensors`, the bits that they overwrote,
+`deltas.json`, which deltas they were, and `deltas/`, copies of them; taking them off gives the
+first folder's weights to the bit.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.artifact import check_new_folder, disk_errors, file_hash, write_json
 from limbeck.errors import ArtifactError, ModelError
 
-WEIGHTS, UNDO, RECORD = "model.safetensors", "undo.safetensors", "deltas.json"
+if TYPE_CHECKING:
+    from limbeck.delta import SparseDelta
+
+WEIGHTS, UNDO, RECORD, COPIES = "model.safetensors", "undo.safetensors", "deltas.json", "deltas"
+HEAD_BEFORE, CONFIG_BEFORE = "head.before.safetensors", "config.before.json"
+SFT_FILE = "pytorch_diff.bin"
+"""In a folder that composable-sft published: what is read of it."""
+
+
+def read_delta(path: Path) -> "SparseDelta":
+    """Read a delta's file, or a folder that composable-sft published.
+
+    Raises:
+        ArtifactError: It is neither, or cannot be read safely.
+    """
+    from limbeck.delta import SparseDelta
+    from limbeck.sparse import read_sft
+
+    return read_sft(path)[0] if path.is_dir() else SparseDelta.load(path)
 
 
 def show(path: Path) -> dict[str, Any]:
@@ -25,9 +44,9 @@ def show(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is no delta.
     """
-    from limbeck.delta import SparseDelta, density
+    from limbeck.delta import density
 
-    delta = SparseDelta.load(path)
+    delta = read_delta(path)
     totals = {name: _size(part.shape) for name, part in delta.parts.items()}
     return {
         "entries": len(delta),
@@ -46,17 +65,18 @@ def _size(shape: Sequence[int]) -> int:
 def put_on(model: Path, deltas: Sequence[Path], output: Path, *, foreign: bool = False) -> None:
     """Write a model folder with the sum of deltas added to the weights.
 
+    A task's delta makes a task's model of its base: the head comes along, and the config says what
+    is answered.
+
     Args:
         model: A folder with `model.safetensors`.
-        deltas: Files of deltas of one base.
-        output: A new folder.
+        deltas: Deltas of one base: files, or folders that composable-sft published.
+        output: A new folder. It keeps copies of the deltas and the bits that they overwrote.
         foreign: Allow another base than the deltas' own.
 
     Raises:
         LimbeckError: A delta is damaged or of another base, or the folder does not fit.
     """
-    from limbeck.delta import SparseDelta, add, apply
-
     check_new_folder(output)
     if (model / UNDO).exists():
         raise ArtifactError(
@@ -64,41 +84,103 @@ def put_on(model: Path, deltas: Sequence[Path], output: Path, *, foreign: bool =
             where=str(model),
             do="take them off first, or put all of them on at once",
         )
-    total = reduce(lambda a, b: add(a, b, foreign=foreign), map(SparseDelta.load, deltas))
+    read = {_hash(path): read_delta(path) for path in deltas}
     with _rewritten(model, output) as (tensors, folder):
-        apply(tensors, total, foreign=foreign).save(folder / UNDO)
-        write_json(folder / RECORD, {"deltas": [file_hash(path) for path in deltas]})
+        _on(folder, tensors, read, foreign=foreign)
 
 
 def take_off(model: Path, deltas: Sequence[Path], output: Path) -> None:
-    """Write a model folder without the deltas that were put on it: the first weights, to the bit.
+    """Write a model folder without some of the deltas that were put on it.
+
+    Without any of them it has the first weights, to the bit; with others left on it is what these
+    alone make of the first weights.
 
     Args:
         model: A folder that `put_on` wrote.
-        deltas: The files that were put on, all of them.
+        deltas: Those to take off, of the ones that were put on.
         output: A new folder.
 
     Raises:
-        LimbeckError: They are not those that are on, or the weights were changed since.
+        LimbeckError: They are not all on, or the weights were changed since.
     """
-    from limbeck.delta import Undo
-
     check_new_folder(output)
-    on = _record(model)
-    given = [file_hash(path) for path in deltas]
-    if sorted(on) != sorted(given):
+    on, given = _record(model), [_hash(path) for path in deltas]
+    if not set(given) <= set(on):
         raise ArtifactError(
-            "these are not the deltas that are on this model",
+            "these deltas are not all on this model",
             where=str(model),
             found=", ".join(one[:12] for one in given),
-            expected=", ".join(one[:12] for one in on),
-            do="name all of them; they come off together",
+            expected="some of " + ", ".join(one[:12] for one in on),
         )
-    undo = Undo.load(model / UNDO)
+    rest = {one: read_delta(model / COPIES / _copy(one)) for one in on if one not in given}
     with _rewritten(model, output) as (tensors, folder):
-        undo.revert(tensors)
-        for name in (UNDO, RECORD):
-            (folder / name).unlink()
+        _off(folder, tensors)
+        if rest:
+            _on(folder, tensors, rest, foreign=True)
+
+
+def _on(
+    folder: Path, tensors: dict[str, Any], deltas: dict[str, "SparseDelta"], *, foreign: bool
+) -> None:
+    """Put deltas on a folder's tensors, and note in the folder what undoes that."""
+    from safetensors.torch import save_file
+
+    from limbeck.delta import add, apply
+
+    total = reduce(lambda a, b: add(a, b, foreign=foreign), deltas.values())
+    new = total.dense.keys() - tensors.keys()
+    about = next(filter(None, (_config_in(one.provenance) for one in deltas.values())), None)
+    if new and about:
+        # The base's own head goes, the task's comes.
+        outside = [name for name in tensors if name not in total.parts]
+        save_file({name: tensors.pop(name) for name in outside}, folder / HEAD_BEFORE)
+        config = folder / "config.json"
+        shutil.copyfile(config, folder / CONFIG_BEFORE)
+        write_json(config, json.loads(config.read_text(encoding="utf-8")) | dict(about))
+        undo = apply(tensors, total, foreign=foreign, dense=False)
+        tensors.update(total.dense)
+    else:
+        undo = apply(tensors, total, foreign=foreign)
+    undo.save(folder / UNDO)
+    write_json(folder / RECORD, {"deltas": list(deltas)})
+    (folder / COPIES).mkdir()
+    for name, delta in deltas.items():
+        delta.save(folder / COPIES / _copy(name))
+
+
+def _off(folder: Path, tensors: dict[str, Any]) -> None:
+    """Take all deltas off a folder's tensors: what they are then is the first weights."""
+    from safetensors.torch import load_file
+
+    from limbeck.delta import Undo
+
+    undo = Undo.load(folder / UNDO)
+    undo.revert(tensors)
+    if (folder / HEAD_BEFORE).exists():
+        for name in tensors.keys() - undo.parts.keys():
+            del tensors[name]
+        tensors.update(load_file(folder / HEAD_BEFORE))
+        (folder / CONFIG_BEFORE).replace(folder / "config.json")
+        (folder / HEAD_BEFORE).unlink()
+    (folder / UNDO).unlink()
+    (folder / RECORD).unlink()
+    shutil.rmtree(folder / COPIES)
+
+
+def _config_in(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Find what a task's delta says of its model's config, also in a sum of deltas."""
+    if "config" in provenance:
+        return dict(provenance["config"])
+    found = (_config_in(one) for one in provenance.get("sum", ()))
+    return next(filter(None, found), None)
+
+
+def _hash(path: Path) -> str:
+    return file_hash(path / SFT_FILE if path.is_dir() else path)
+
+
+def _copy(name: str) -> str:
+    return f"{name[:12]}.safetensors"
 
 
 def add_up(deltas: Sequence[Path], output: Path) -> int:
@@ -107,9 +189,9 @@ def add_up(deltas: Sequence[Path], output: Path) -> int:
     Raises:
         LimbeckError: A delta is damaged, or they are of different bases.
     """
-    from limbeck.delta import SparseDelta, add
+    from limbeck.delta import add
 
-    total = reduce(add, map(SparseDelta.load, deltas))
+    total = reduce(add, map(read_delta, deltas))
     total.save(output)
     return len(total)
 

@@ -91,10 +91,20 @@ def _weigh_states(
     )
 
 
+LANGUAGE = "language"
+"""Entry of a phase-1 batch: the place of its language among the sorted ones, int64 [1]."""
+
+
 def general_bistil(
-    objective: GeneralObjective, teacher: PreTrainedModel, plan: Sequence[int]
+    objective: GeneralObjective,
+    teacher: PreTrainedModel,
+    plan: Sequence[int],
+    speak: Callable[[int], None] | None = None,
 ) -> TermsOf:
     """Phase 1 of S2: every state and attention map of the plan's layers.
+
+    Args:
+        speak: Turns the teacher to a batch's language, by its number.
 
     Raises:
         RecipeError: Neither term has a weight.
@@ -111,6 +121,8 @@ def general_bistil(
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         maps = objective.attention > 0
+        if speak is not None:
+            speak(int(batch[LANGUAGE]))
         with torch.no_grad():
             target = layer_states(teacher, ids, mask, attention=maps)
         return weigh(layer_states(model, ids, mask, attention=maps), target, mask=mask.bool())
@@ -192,7 +204,10 @@ def _answer_terms(
 
 
 def general_mlm(
-    objective: GeneralObjective, teacher: PreTrainedModel | None, plan: Sequence[int]
+    objective: GeneralObjective,
+    teacher: PreTrainedModel | None,
+    plan: Sequence[int],
+    speak: Callable[[int], None] | None = None,
 ) -> TermsOf:
     """Masked language modelling without a teacher: the baselines that distillation must beat.
 
@@ -219,27 +234,33 @@ def distil_general(
     seed: int,
     work: Path,
     machine: Machine,
+    speak: Callable[[str], None] | None = None,
 ) -> list[dict[str, float]]:
     """Phase 1: train the student in place; its best weights by held-out loss are kept.
 
     Args:
         teacher: Not needed by `mlm`.
+        speak: Turns the teacher to the language of a batch, such as `LanguageSwitch.to`.
 
     Returns:
         The history, as `training.fit` gives it.
     """
     batch = max(1, general.batch_pieces // general.block_pieces)
-    terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan)
+    languages = sorted(text.train)
+    by_number = None if speak is None else lambda number: speak(languages[number])
+    terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan, by_number)
     device = choose_device(machine.device)
     if teacher is not None:
         torch.nn.Module.to(teacher, device)
 
     def batches(step: int) -> Batch:
-        ids = schedule(text.train, batch=batch, step=step, seed=seed).ids
+        read = schedule(text.train, batch=batch, step=step, seed=seed)
+        number = languages.index(read.language)
         if not general.objective.masking:
-            return _batch(ids)
+            return _batch(read.ids, number)
         draw = np.random.default_rng([seed, step, 1])
-        return mlm_batch(text.mask(ids, rng=draw, probability=general.objective.masking))
+        masked = text.mask(read.ids, rng=draw, probability=general.objective.masking)
+        return mlm_batch(masked) | {LANGUAGE: torch.tensor([number])}
 
     def judge(model: PreTrainedModel) -> float:
         if general.objective.kind == "mlm":
@@ -266,9 +287,13 @@ def distil_general(
     )
 
 
-def _batch(ids: np.ndarray) -> Batch:
+def _batch(ids: np.ndarray, language: int) -> Batch:
     tensor = torch.from_numpy(ids)
-    return {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}
+    return {
+        "input_ids": tensor,
+        "attention_mask": torch.ones_like(tensor),
+        LANGUAGE: torch.tensor([language]),
+    }
 
 
 def held_out_loss(
@@ -282,14 +307,14 @@ def held_out_loss(
 ) -> float:
     """Give the mean loss over languages, each on its first `most` held-out blocks, unmasked."""
     losses = []
-    for language in sorted(blocks):
+    for number, language in enumerate(sorted(blocks)):
         one = blocks[language]
         count = min(len(one), most)
         values = []
         for start in range(0, count, batch):
             ids = np.stack([one.block(i) for i in range(start, min(start + batch, count))])
             with torch.no_grad():
-                found = terms(model, {k: v.to(device) for k, v in _batch(ids).items()})
+                found = terms(model, {k: v.to(device) for k, v in _batch(ids, number).items()})
             values.append(float(torch.stack(list(found.values())).sum()) * len(ids))
         losses.append(sum(values) / count)
     return sum(losses) / len(losses)

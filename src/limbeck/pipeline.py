@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import processes
+from limbeck.adapt_recipe import AdaptRecipe
 from limbeck.artifact import Artifact, Manifest, Store, disk_errors, key, write_json
 from limbeck.errors import RecipeError
 from limbeck.hub import model_folder
 from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
 from limbeck.sections import is_name
-from limbeck.stages import PRETRAIN_STAGES, STAGES, Job, Stage, layer_plan_of
+from limbeck.stages import ADAPT_STAGES, PRETRAIN_STAGES, STAGES, Job, Stage, layer_plan_of
+from limbeck.stages.adapt import check_can_adapt
 from limbeck.stages.general import check_mask_piece
 from limbeck.stages.labels import read_labelled, read_test_sets
 from limbeck.stages.record import AnyRecipe, languages_of
@@ -85,6 +87,8 @@ def plan(recipe: AnyRecipe, store: Store) -> list[Planned]:
     planned: list[Planned] = []
     keys: dict[str, str] = {}
     for stage in course.stages:
+        if not stage.wanted(recipe):
+            continue
         one = _manifest(recipe, stage, keys)
         keys[stage.name] = one.key
         found = store.find(stage.name, one.key)
@@ -96,7 +100,7 @@ def plan(recipe: AnyRecipe, store: Store) -> list[Planned]:
 
 def _manifest(recipe: AnyRecipe, stage: Stage[Any], keys: Mapping[str, str]) -> Manifest:
     section = stage.section(recipe)
-    inputs = {name: keys[name] for name in stage.inputs}
+    inputs = {name: keys[name] for name in stage.inputs if name in keys}
     outside = stage.outside(recipe)
     hexadecimal = key(
         {
@@ -211,6 +215,8 @@ def _check_early(recipe: Recipe, waiting: set[str]) -> None:
         tokenizer = load_tokenizer(folder)
         if "general" in waiting and (folder / "tokenizer_config.json").exists():
             check_mask_piece(recipe, mask_id_of(folder, tokenizer))
+    if "adapt" in waiting:
+        check_can_adapt(recipe)
     if waiting & {"teacher", "task", "evaluate"}:
         labels = read_labelled(recipe).labels
         if "evaluate" in waiting:
@@ -228,6 +234,11 @@ def _check_window(recipe: Recipe, most: int | None) -> None:
             expected=f"at most {most}",
             do=f"set task.max_pieces = {most}",
         )
+
+
+def _check_adapting(recipe: AdaptRecipe, waiting: set[str]) -> None:
+    if "adapt" in waiting:
+        check_can_adapt(recipe)
 
 
 def _check_pretraining(recipe: PretrainRecipe, waiting: set[str]) -> None:
@@ -253,6 +264,7 @@ class Course:
 COURSES: dict[type, Course] = {
     Recipe: Course(STAGES, layer_plan_of, _check_early),
     PretrainRecipe: Course(PRETRAIN_STAGES, lambda _: None, _check_pretraining),
+    AdaptRecipe: Course(ADAPT_STAGES, lambda _: None, _check_adapting),
 }
 """Kind of recipe to how it is carried out."""
 
@@ -265,7 +277,7 @@ def _make(
     started = time.monotonic()
     with disk_errors(one.folder):
         _clear(one.folder)
-        inputs = {name: artifacts[name] for name in one.stage.inputs}
+        inputs = {name: artifacts[name] for name in one.manifest.inputs}
         if one.stage.together:
             (one.folder / "work" / _CALL).write_text(processes.launch(), encoding="utf-8")
         outcome = one.stage.run(Job(recipe, one.folder, inputs))
@@ -288,7 +300,7 @@ def _follow(
     call, has_helped = one.folder / "work" / _CALL, False
     while (found := store.find(one.stage.name, one.manifest.key)) is None:
         if not has_helped and call.exists() and call.read_text("utf-8") == processes.launch():
-            inputs = {name: artifacts[name] for name in one.stage.inputs}
+            inputs = {name: artifacts[name] for name in one.manifest.inputs}
             with tempfile.TemporaryDirectory(prefix="limbeck-") as name:
                 # What is resumed from is shared; what a helper would publish is thrown away.
                 (Path(name) / "work").symlink_to((one.folder / "work").resolve())

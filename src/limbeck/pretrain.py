@@ -111,6 +111,25 @@ def mlm_batch(masked: MaskedBatch) -> Batch:
     }
 
 
+def masked_batches(
+    ids_at: Callable[[int], np.ndarray], text: PackedText, *, masking: float, seed: int
+) -> Callable[[int], Batch]:
+    """Give a pure function of the step: masked blocks.
+
+    Args:
+        ids_at: Step to blocks, int64 [B, T].
+        text: Knows the mask piece and what is never masked.
+        masking: Share of pieces masked.
+        seed: Of the places, with the step.
+    """
+
+    def at(step: int) -> Batch:
+        draw = np.random.default_rng([seed, step, 1])
+        return mlm_batch(text.mask(ids_at(step), rng=draw, probability=masking))
+
+    return at
+
+
 def mlm_terms(model: PreTrainedModel, batch: Batch) -> Terms:
     """Masked language modelling: the cross-entropy at the masked pieces."""
     labels = batch["labels"]
@@ -183,10 +202,12 @@ def pretrain(
     order = turns(sampling_shares(blocks, training.sampling_exponent))
     device = choose_device(machine.device)
 
-    def batches(step: int) -> Batch:
-        ids = mixture(text.train, order, batch=batch, step=step, seed=seed)
-        draw = np.random.default_rng([seed, step, 1])
-        return mlm_batch(text.mask(ids, rng=draw, probability=training.masking))
+    batches = masked_batches(
+        lambda step: mixture(text.train, order, batch=batch, step=step, seed=seed),
+        text,
+        masking=training.masking,
+        seed=seed,
+    )
 
     def judge(model: PreTrainedModel) -> float:
         masking = training.masking

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from limbeck.errors import RecipeError
 from limbeck.sections import (
+    Adaptation,
     Corpus,
     CorpusText,
     General,
@@ -43,6 +44,9 @@ class Recipe(Section):
     seed: int = knob(0, "Seed of everything that is drawn.", reason="any", ge=0)
     languages: Languages
     teacher: Teacher
+    adapt: Adaptation | None = knob(
+        None, "Language adaptation of the teacher; without this section there is none."
+    )
     corpus: Corpus
     vocabulary: Vocabulary = Vocabulary()
     student: Student = Student()
@@ -68,6 +72,13 @@ class Recipe(Section):
                 f"corpus.filter.scripts names '{stray[0]}', which has no text in [corpus] "
                 f"(it has: {', '.join(self.corpus.texts)})"
             )
+        if self.adapt is not None:
+            strange = [one for one in self.adapt.deltas if one not in spoken]
+            if strange:
+                raise ValueError(
+                    f"adapt.deltas names '{strange[0]}', which is no language of this recipe "
+                    f"(they are: {', '.join(spoken)})"
+                )
         known = [*self.train_languages, *spoken]
         strange = [one for one in self.evaluate.languages or () if one not in known]
         if strange:
@@ -153,7 +164,7 @@ def read_as(kind: Kind[Root], path: str | Path, overrides: Sequence[str] = ()) -
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError("cannot be read as TOML", where=str(file), found=str(error)) from None
     for override in overrides:
-        _assign(values, override)
+        assign(values, override)
     return check_as(kind, values, where=str(file))
 
 
@@ -194,7 +205,12 @@ def toml_string(text: str | Path) -> str:
     return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _assign(values: dict[str, Any], override: str) -> None:
+def assign(values: dict[str, Any], override: str) -> None:
+    """Carry out an assignment such as `a.b=5`, the value in TOML, on a recipe's plain values.
+
+    Raises:
+        RecipeError: It is none, or a part of its path is no table.
+    """
     dotted, sign, text = override.partition("=")
     if not sign or not dotted.strip():
         raise RecipeError(

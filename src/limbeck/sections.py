@@ -129,6 +129,11 @@ class Adaptation(Section):
     deltas: dict[Name, str] = knob(
         {}, "Language to the file of a delta that is at hand; the others' are made."
     )
+    foreign: bool = knob(
+        False,
+        "Accept deltas of another base than this teacher, or of one that is not known.",
+        reason="a delta on a foreign base is noise",
+    )
     steps: int = knob(
         1000,
         "Optimiser steps of each of the two trainings of a language.",
@@ -193,6 +198,9 @@ class Teacher(Section):
         32, "Sentences (windows) a step.", unit="sentences", reason="S2: 8 to 32", gt=0
     )
     tuning: Tuning = knob(Tuning(), "Which parameters move.")
+    delta: str | None = knob(
+        None, "The file of a task's delta that is at hand: it is put on, and nothing is tuned."
+    )
 
 
 class CorpusText(Section):

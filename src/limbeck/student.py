@@ -1,7 +1,7 @@
 """Make a student out of a teacher: fewer pieces, fewer layers, and the origin of every tensor."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +17,11 @@ from limbeck.architectures import (
     special_entries,
     special_ids,
 )
+from limbeck.delta import SparseDelta, remap
 from limbeck.encoder import build_options
 from limbeck.errors import ModelError
 from limbeck.parameters import base_prefix
+from limbeck.piece_map import PieceMap
 from limbeck.plan import check_plan
 
 _PIECES_AT_ONCE = 8192
@@ -64,14 +66,9 @@ def trim_model(model: PreTrainedModel, kept: np.ndarray) -> PreTrainedModel:
         old_ids = value if isinstance(value, list) else [value]
         new_ids = [new_id.get(old, old) for old in old_ids]
         setattr(config, key, new_ids if isinstance(value, list) else new_ids[0])
-    rows = {prefix + architecture.pieces: torch.from_numpy(kept)}
-    rows |= dict.fromkeys(architecture.vocabulary_outputs, torch.from_numpy(kept))
+    rows = _rows(model, kept)
     if architecture.positions:
-        moved = model.config.pad_token_id - config.pad_token_id
-        rows[prefix + architecture.positions] = torch.arange(
-            moved, model.config.max_position_embeddings
-        )
-        config.max_position_embeddings -= moved
+        config.max_position_embeddings = len(rows[prefix + architecture.positions])
     trimmed = _empty_like(model, config)
     old = model.state_dict()
     with torch.no_grad():
@@ -79,6 +76,37 @@ def trim_model(model: PreTrainedModel, kept: np.ndarray) -> PreTrainedModel:
             source = old[name]
             tensor.copy_(source[rows[name].to(source.device)] if name in rows else source)
     return trimmed
+
+
+def trim_delta(delta: SparseDelta, model: PreTrainedModel, kept: np.ndarray) -> SparseDelta:
+    """Give a delta of a model as one of `trim_model(model, kept)`, exactly; its base is not known.
+
+    Args:
+        delta: Of the full vocabulary.
+        model: The model that it goes on, or one of the same shape; it is not touched.
+        kept: [V'] old ids, ascending.
+
+    Raises:
+        ModelError: The delta or the ids do not fit the model.
+    """
+    for name, one in _rows(model, _check_kept(kept, model.config)).items():
+        if name in delta.parts or name in delta.dense:
+            old_size = model.get_parameter(name).shape[0]
+            delta = remap(delta, PieceMap(one.numpy(), old_size), [name])
+    return replace(delta, base="")
+
+
+def _rows(model: PreTrainedModel, kept: np.ndarray) -> dict[str, Tensor]:
+    """Give the rows that stay of every tensor that trimming shortens, by name, int64 [rows]."""
+    architecture, prefix = architecture_of(model.config), base_prefix(model)
+    rows = {prefix + architecture.pieces: torch.from_numpy(kept)}
+    rows |= dict.fromkeys(architecture.vocabulary_outputs, torch.from_numpy(kept))
+    if architecture.positions:
+        # Positions start after the padding piece, which has moved.
+        moved = model.config.pad_token_id - int(np.searchsorted(kept, model.config.pad_token_id))
+        stay = torch.arange(moved, model.config.max_position_embeddings)
+        rows[prefix + architecture.positions] = stay
+    return rows
 
 
 def build_student(

@@ -1,11 +1,13 @@
-"""The stages, each a file; `STAGES` and `PRETRAIN_STAGES` are their orders.
+"""The stages, each a file; `STAGES`, `PRETRAIN_STAGES`, `ADAPT_STAGES` are their orders.
 
 A body imports its torch modules when it runs, so that planning needs none of them.
 """
 
+from limbeck.adapt_recipe import AdaptRecipe
 from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
 from limbeck.stages import (
+    adapt,
     corpus,
     evaluate,
     general,
@@ -22,6 +24,7 @@ from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
 STAGES: tuple[Stage[Recipe], ...] = (
     corpus.STAGE,
     vocabulary.STAGE,
+    adapt.STAGE,
     teacher.STAGE,
     student.STAGE,
     general.STAGE,
@@ -38,4 +41,7 @@ PRETRAIN_STAGES: tuple[Stage[PretrainRecipe], ...] = (
 )
 """From corpora to a teacher."""
 
-__all__ = ["PRETRAIN_STAGES", "STAGES", "Job", "Outcome", "Stage", "layer_plan_of"]
+ADAPT_STAGES: tuple[Stage[AdaptRecipe], ...] = (corpus.STAGE, adapt.STAGE)
+"""From a language's text to its delta."""
+
+__all__ = ["ADAPT_STAGES", "PRETRAIN_STAGES", "STAGES", "Job", "Outcome", "Stage", "layer_plan_of"]

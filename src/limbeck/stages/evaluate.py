@@ -20,10 +20,14 @@ from limbeck.stages.labels import (
     read_labelled,
     read_test_sets,
 )
-from limbeck.stages.models import trimmed_tuned_teacher
+from limbeck.stages.models import NO_LANGUAGE, swapped_teacher, trimmed_tuned_teacher
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
 from limbeck.tokenizer import load_tokenizer
+
+OWN_DELTA = "teacher, own language's delta"
+NO_DELTA = "teacher, no language delta"
+"""The teacher with the source's language delta swapped for the target's, or taken off."""
 
 _TIMED = 100
 """Sentences of the first test set whose answers are timed, one at a time."""
@@ -66,13 +70,17 @@ def _run(job: Job) -> Outcome:
         "student": (student, trimmed),
     }
     labelled = read_labelled(recipe)
-    scores: dict[str, dict[str, Any]] = {name: {} for name in (*systems, "majority label")}
+    scores: dict[str, dict[str, Any]] = {}
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
     timed: tuple[Any, ...] = ()
+    swapped = swapped_teacher(job)
     for place, data in read_test_sets(recipe, labelled.labels):
         timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
+        if swapped is not None:
+            language, _, _ = place.partition(".")
+            found |= _swapped(recipe, swapped, (language, full), data.examples)
         found["majority label"] = task.majority(labelled.train, data.examples)
         for name, predictions in found.items():
             scored = score(
@@ -82,7 +90,7 @@ def _run(job: Job) -> Outcome:
                 language=place,
                 resamples=recipe.evaluate.resamples,
             )
-            scores[name][place] = scored.to_dict()
+            scores.setdefault(name, {})[place] = scored.to_dict()
         _write_predictions(job.folder / f"predictions.{place}.jsonl", data, found)
         difference = compare(
             task,
@@ -111,6 +119,18 @@ def _run(job: Job) -> Outcome:
             "speed": _speed(recipe, systems, timed),
         },
     )
+
+
+def _swapped(
+    recipe: Recipe, swapped: Any, asked: tuple[str, Any], examples: Sequence[Any]
+) -> dict[str, Any]:
+    """Answer with a language's own delta in the source's stead, and with no language's."""
+    (model, switch), (language, tokenizer) = swapped, asked
+    found: dict[str, Any] = {}
+    for name, spoken in ((OWN_DELTA, language), (NO_DELTA, NO_LANGUAGE)):
+        switch.to(spoken)
+        found |= _predictions(recipe, {name: (model, tokenizer)}, examples)
+    return found
 
 
 def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,4 +201,6 @@ def _plain(prediction: Any) -> Any:
     return asdict(prediction) if is_dataclass(prediction) else prediction  # type: ignore[arg-type]
 
 
-STAGE = Stage("evaluate", 4, ("corpus", "vocabulary", "teacher", "task"), _section, _outside, _run)
+STAGE = Stage(
+    "evaluate", 4, ("corpus", "vocabulary", "adapt", "teacher", "task"), _section, _outside, _run
+)

@@ -1,16 +1,26 @@
 """Stage general: phase 1, distillation on unlabelled text of every language."""
 
 import shutil
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from limbeck.blocks import PackedText
 from limbeck.errors import RecipeError
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
 from limbeck.sections import GENERAL_FIELDS
-from limbeck.stages.models import Attention, keep_history, save_model, trimmed_teacher
+from limbeck.stages.models import (
+    Attention,
+    keep_history,
+    save_model,
+    trimmed_language_deltas,
+    trimmed_teacher,
+)
 from limbeck.stages.record import Job, Outcome, Stage, languages_of, layer_plan_of
 from limbeck.stages.text import open_corpora
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
@@ -34,19 +44,34 @@ def _run(job: Job[Recipe]) -> Outcome:
     attention: Attention = "eager" if maps else "sdpa"
     student = load_encoder(folder, head="mlm", attention=attention)
     alone = objective.kind == "mlm"
+    teacher = None if alone else trimmed_teacher(job, attention=attention)
     history = distil_general(
         student,
-        None if alone else trimmed_teacher(job, attention=attention),
+        teacher,
         plan=layer_plan_of(recipe),
         text=general_text(job),
         general=recipe.general,
         seed=recipe.seed,
         work=job.work,
         machine=recipe.machine,
+        speak=None if teacher is None else _speaker(job, teacher),
     )
     save_model(student, job.folder / "model", tokenizer_from=folder)
     kept = keep_history(job, history)
     return Outcome(metrics={"held_out_loss": -kept["dev"]})
+
+
+def _speaker(job: Job[Recipe], teacher: "PreTrainedModel") -> Callable[[str], None] | None:
+    """Give what turns the trimmed teacher to a language; nothing where it has no deltas."""
+    from limbeck.language_switch import LanguageSwitch
+    from limbeck.parameters import encoder_tensors
+    from limbeck.training import choose_device
+
+    deltas = trimmed_language_deltas(job)
+    if not deltas:
+        return None
+    teacher.to(choose_device(job.recipe.machine.device))  # type: ignore[arg-type]
+    return LanguageSwitch(encoder_tensors(teacher), deltas, foreign=True).to
 
 
 def general_text(job: Job[Recipe]) -> PackedText:
@@ -86,4 +111,4 @@ def _outside(recipe: Recipe) -> dict[str, str]:
     return content_hashes(model_folder(recipe.teacher.model))
 
 
-STAGE = Stage("general", 1, ("vocabulary", "student"), _section, _outside, _run)
+STAGE = Stage("general", 1, ("vocabulary", "student", "adapt"), _section, _outside, _run)

@@ -2,22 +2,30 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import Tokenizer
 
+import limbeck
 from limbeck.hub import model_folder
-from limbeck.sections import Teacher
-from limbeck.stages.labels import Labelled
-from limbeck.stages.record import Job
+from limbeck.piece_map import PieceMap
+from limbeck.recipe import Recipe
+from limbeck.sections import Teacher, Tuning
+from limbeck.stages.labels import Labelled, tuning_section
+from limbeck.stages.record import AnyRecipe, Job, languages_of
 from limbeck.task_section import Task
 from limbeck.tasks import TASKS
-from limbeck.tokenizer import PieceMap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from limbeck.delta import SparseDelta
+    from limbeck.language_switch import LanguageSwitch
+
+NO_LANGUAGE = "none"
+"""To `swapped_teacher`: the task's delta, and no language's."""
 Attention = Literal["eager", "sdpa"]
 
 
@@ -39,6 +47,7 @@ def tune_model(
     *,
     data: Labelled,
     pace: Teacher | Task,
+    base: str | None = None,
     **distillation: Any,
 ) -> list[dict[str, float]]:
     """Tune a task model in place on the recipe's labels.
@@ -46,18 +55,18 @@ def tune_model(
     Args:
         data: The source's labels.
         pace: The recipe's section that says how long and how fast.
+        base: Of a sparse tuning: hash of the model without the language's delta that is on it.
         distillation: What `finetune.tune` takes beside: `terms`, `mix`, `text_share`, `name`.
 
     Returns:
         The history, as `training.fit` gives it.
     """
-    from limbeck.finetune import ENTRY, Lesson, Pace, tune
+    from limbeck.delta import SparseDelta
+    from limbeck.finetune import Lesson, Pace, tune
     from limbeck.sparse_tuning import DELTA
 
     recipe = job.recipe
-    setattr(
-        model.config, ENTRY, {"task": recipe.task.kind, "max_pieces": recipe.task.window_pieces}
-    )
+    name_task(recipe, model)
     history = tune(
         model,
         tokenizer,
@@ -81,8 +90,48 @@ def tune_model(
         **distillation,
     )
     if (job.work / DELTA).exists():
-        shutil.copyfile(job.work / DELTA, job.folder / DELTA)
+        delta = SparseDelta.load(job.work / DELTA)
+        told = _about_task(recipe, model) | provenance(
+            recipe, tuning=pace.tuning, model=recipe.teacher.model
+        )
+        replace(delta, base=base or delta.base, provenance=told).save(job.folder / DELTA)
     return history
+
+
+def name_task(recipe: Recipe, model: "PreTrainedModel") -> None:
+    """Write into a model's config what it answers, so that it can be asked alone."""
+    from limbeck.finetune import ENTRY
+
+    about = {"task": recipe.task.kind, "max_pieces": recipe.task.window_pieces}
+    setattr(model.config, ENTRY, about)
+
+
+def _about_task(recipe: Recipe, model: "PreTrainedModel") -> dict[str, Any]:
+    """Give what a base needs to become this task's model once the delta is on it."""
+    from limbeck.finetune import ENTRY
+
+    config = {
+        "architectures": [type(model).__name__],
+        "id2label": {str(number): label for number, label in (model.config.id2label or {}).items()},
+        "label2id": model.config.label2id,
+        ENTRY: getattr(model.config, ENTRY),
+    }
+    return {
+        "kind": "task",
+        "task": recipe.task.kind,
+        "languages": recipe.train_languages,
+        "config": config,
+    }
+
+
+def provenance(recipe: AnyRecipe, *, tuning: Tuning, model: str) -> dict[str, Any]:
+    """Give where a delta comes from, for people."""
+    return {
+        "made_by": f"limbeck {limbeck.__version__}",
+        "model": Path(model).name,
+        "tuning": tuning_section(tuning),
+        "seed": recipe.seed,
+    }
 
 
 def keep_history(job: Job, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -93,19 +142,95 @@ def keep_history(job: Job, history: list[dict[str, float]]) -> dict[str, Any]:
     return {"dev": max(judged)} if judged else {}
 
 
+def is_foreign(recipe: Recipe) -> bool:
+    """Whether deltas of another base, or of one that is not known, are accepted."""
+    return recipe.adapt is not None and recipe.adapt.foreign
+
+
+def delta_file(language: str) -> str:
+    """Give the name of a language's delta in the artifact of stage adapt."""
+    return f"{language}.delta.safetensors"
+
+
+def language_deltas(job: Job) -> dict[str, "SparseDelta"]:
+    """Give the teacher's language deltas; none where the recipe does not adapt it."""
+    from limbeck.delta import SparseDelta
+
+    if "adapt" not in job.inputs:
+        return {}
+    return {
+        one: SparseDelta.load(job.inputs["adapt"].path(delta_file(one)))
+        for one in languages_of(job.recipe)
+    }
+
+
+def trimmed_language_deltas(job: Job) -> dict[str, "SparseDelta"]:
+    """Give the language deltas for the trimmed teacher, after a look at their base.
+
+    Raises:
+        ArtifactError: One is of another base.
+    """
+    from limbeck.delta import check_base
+    from limbeck.parameters import encoder_tensors
+    from limbeck.student import trim_delta
+
+    deltas = language_deltas(job)
+    if not deltas:
+        return {}
+    kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
+    whole = _whole_teacher(job, attention="sdpa")
+    for delta in deltas.values():
+        if not is_foreign(job.recipe):
+            check_base(encoder_tensors(whole), delta)
+    return {language: trim_delta(delta, whole, kept) for language, delta in deltas.items()}
+
+
 def trimmed_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":
     """Load the untuned teacher with the recipe's vocabulary."""
-    from limbeck.encoder import load_encoder
     from limbeck.student import trim_model
 
     kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
-    model = load_encoder(
+    return trim_model(_whole_teacher(job, attention=attention), kept)
+
+
+def _whole_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":
+    from limbeck.encoder import load_encoder
+
+    return load_encoder(
         model_folder(job.recipe.teacher.model),
         head="mlm",
         attention=attention,
         allow_remote_code=job.recipe.teacher.allow_remote_code,
     )
-    return trim_model(model, kept)
+
+
+def swapped_teacher(job: Job) -> "tuple[PreTrainedModel, LanguageSwitch] | None":
+    """Load the base with the task's delta, and what puts a language's on in the source's stead.
+
+    Returns:
+        The model, and its switch, which knows every language of the recipe and `NO_LANGUAGE`, the
+        task's delta alone. None where the teacher has no language deltas or no task delta.
+    """
+    import torch
+
+    from limbeck.delta import SparseDelta, add
+    from limbeck.encoder import load_encoder
+    from limbeck.language_switch import LanguageSwitch
+    from limbeck.parameters import encoder_tensors
+    from limbeck.sparse_tuning import DELTA
+
+    deltas, folder = language_deltas(job), job.inputs["teacher"].folder
+    if not deltas or not (folder / DELTA).exists():
+        return None
+    task = replace(SparseDelta.load(folder / DELTA), dense={})
+    model = load_encoder(folder / "model", head=TASKS[job.recipe.task.kind].head, attention="sdpa")
+    base = encoder_tensors(_whole_teacher(job, attention="sdpa"))
+    with torch.no_grad():
+        for name, one in encoder_tensors(model).items():
+            one.copy_(base[name])
+    both = {language: add(delta, task, foreign=True) for language, delta in deltas.items()}
+    switch = LanguageSwitch(encoder_tensors(model), {**both, NO_LANGUAGE: task}, foreign=True)
+    return model, switch
 
 
 def trimmed_tuned_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":

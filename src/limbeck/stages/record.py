@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from limbeck.adapt_recipe import AdaptRecipe
 from limbeck.artifact import Artifact
 from limbeck.hub import depth, model_folder, read_config
 from limbeck.plan import layer_plan
 from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
 
-AnyRecipe = Recipe | PretrainRecipe
+AnyRecipe = Recipe | PretrainRecipe | AdaptRecipe
 Recipe_co = TypeVar("Recipe_co", bound=AnyRecipe, covariant=True)
 Recipe_contra = TypeVar("Recipe_contra", bound=AnyRecipe, contravariant=True)
 
@@ -45,11 +46,12 @@ class Stage(Generic[Recipe_contra]):
     Args:
         name: Its name, and the start of its artifacts' folders.
         version: Raised when the body's result changes for the same inputs.
-        inputs: Names of earlier stages whose artifacts it reads.
+        inputs: Names of earlier stages whose artifacts it reads, where the recipe has them.
         section: The recipe's fields that decide its result.
         outside: Label to hash of every file from outside that decides its result.
         run: The body.
         together: All processes of a launch carry out the body; else the first, and others wait.
+        wanted: Whether a recipe has this stage at all; the others then do without its artifact.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stage(Generic[Recipe_contra]):
     outside: Callable[[Recipe_contra], dict[str, str]]
     run: Callable[[Job[Recipe_contra]], Outcome]
     together: bool = False
+    wanted: Callable[[Recipe_contra], bool] = lambda _: True
 
 
 def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
@@ -80,7 +83,7 @@ def languages_of(recipe: AnyRecipe) -> list[str]:
 
     Further languages of the labels are among them where they have text.
     """
-    if isinstance(recipe, PretrainRecipe):
+    if not isinstance(recipe, Recipe):
         return list(recipe.corpus.texts)
     more = [one for one in recipe.train_languages if one in recipe.corpus.texts]
     return list(dict.fromkeys([recipe.languages.source, *recipe.languages.targets, *more]))

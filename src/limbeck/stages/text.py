@@ -10,13 +10,15 @@ from limbeck.artifact import Artifact
 from limbeck.blocks import Blocks, PackedText, pack, read_counts
 from limbeck.corpus import read_texts
 from limbeck.errors import DataError
-from limbeck.stages.record import AnyRecipe, Job, languages_of
+from limbeck.stages.record import AnyRecipe, Job
 from limbeck.tasks.windows import special_pieces
 from limbeck.tokenizer import load_tokenizer
 
 
-def pack_corpora(job: Job[AnyRecipe], tokenizer: Tokenizer) -> dict[str, int]:
-    """Pack both parts of each language's corpus into the job's folder `blocks`.
+def pack_corpora(
+    job: Job[AnyRecipe], tokenizer: Tokenizer, folder: Path, languages: list[str]
+) -> dict[str, int]:
+    """Pack both parts of each language's corpus into a folder.
 
     Returns:
         Pieces of each `<language>.<part>`.
@@ -24,10 +26,10 @@ def pack_corpora(job: Job[AnyRecipe], tokenizer: Tokenizer) -> dict[str, int]:
     texts: Artifact = job.inputs["corpus"]
     begin, end = ends_of(tokenizer)
     packed = {}
-    for one in languages_of(job.recipe):
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in languages:
         for part in ("train", "heldout"):
-            target = job.folder / "blocks" / f"{one}.{part}"
-            target.parent.mkdir(exist_ok=True)
+            target = folder / f"{one}.{part}"
             lines = read_texts(texts.path(f"{one}.{part}.txt"))
             packed[f"{one}.{part}"] = pack(lines, tokenizer, target, begin=begin, end=end).pieces
     return packed

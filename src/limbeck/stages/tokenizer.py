@@ -41,7 +41,9 @@ def _run(job: Job[PretrainRecipe]) -> Outcome:
     )
     folder = job.folder / "tokenizer"
     save_tokenizer(tokenizer, spelling_of(recipe), folder)
-    packed = pack_corpora(job, load_tokenizer(folder))
+    packed = pack_corpora(
+        job, load_tokenizer(folder), job.folder / "blocks", languages_of(job.recipe)
+    )
     return Outcome(counts={"pieces": tokenizer.get_vocab_size(), "packed_pieces": packed})
 
 

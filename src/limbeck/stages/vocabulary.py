@@ -44,7 +44,7 @@ def _run(job: Job) -> Outcome:
     piece_map = trim_tokenizer(folder, kept, job.folder / "tokenizer")
     piece_map.save(job.folder / "pieces.npz")
     trimmed = load_tokenizer(job.folder / "tokenizer")
-    packed = pack_corpora(job, trimmed)
+    packed = pack_corpora(job, trimmed, job.folder / "blocks", languages_of(recipe))
     report = vocabulary.report(
         tokenizer,
         trimmed,
