@@ -451,7 +451,7 @@ def _end(message: str) -> NoReturn:
 # The parser's own word for a mistake on the command line, whichever click typer brings.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 _TRAIN_PACKAGES = (
-    "torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow",
+    "torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow", "peft",
     "matplotlib", "jinja2",
 )  # fmt: skip
 

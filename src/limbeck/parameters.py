@@ -1,5 +1,7 @@
 """An encoder's parameters by name: what is tied, what is a head, how many there are."""
 
+from collections.abc import Iterable
+
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -11,8 +13,12 @@ def unique_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
 
     Parameters that share their storage are tied: the later names are left out.
     """
+    return _each_once(model.named_parameters())
+
+
+def _each_once(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
     found: dict[object, tuple[str, nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named:
         place = (parameter.device, parameter.data_ptr(), tuple(parameter.shape))
         found.setdefault(place if parameter.data_ptr() else name, (name, parameter))
     return dict(found.values())
@@ -21,14 +27,22 @@ def unique_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
 def encoder_tensors(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """Give the parameters of the encoder, each once: no head, and no pooler, which is one.
 
-    A masked language model and a task model of one encoder give the same names.
+    A masked language model and a task model of one encoder give the same names: embeddings that
+    a head shares go by their name in the encoder.
     """
     prefix = base_prefix(model)
-    return {
-        name: one
-        for name, one in unique_tensors(model).items()
+    return _each_once(
+        (name, one)
+        for name, one in model.named_parameters(remove_duplicate=False)
         if name.startswith(prefix) and not name.removeprefix(prefix).startswith("pooler.")
-    }
+    )
+
+
+def head_tensors(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """Give the parameters that are not the encoder's, each once; none that it shares."""
+    inside = encoder_tensors(model)
+    every = _each_once([*inside.items(), *model.named_parameters(remove_duplicate=False)])
+    return {name: one for name, one in every.items() if name not in inside}
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:

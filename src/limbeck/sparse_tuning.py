@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from limbeck.delta import between
 from limbeck.errors import ModelError, RecipeError
-from limbeck.parameters import encoder_tensors, linear_layers, unique_tensors
+from limbeck.parameters import encoder_tensors, head_tensors, linear_layers
 from limbeck.sections import Tuning
 from limbeck.sparse import Hold, choose
 from limbeck.training import Batch, Terms
@@ -59,9 +59,8 @@ def tune_with(
         RecipeError: A name in `tuning.freeze` fits no tensor.
     """
     work.mkdir(parents=True, exist_ok=True)
-    inside = encoder_tensors(model)
-    fixed = frozen_names(inside, tuning.freeze)
-    outside = [] if head else [name for name in unique_tensors(model) if name not in inside]
+    fixed = frozen_names(encoder_tensors(model), tuning.freeze)
+    outside = [] if head else list(head_tensors(model))
     with _frozen(model, [*fixed, *outside]):
         if tuning.kind == "lora":
             return _tune_low_rank(model, run, tuning=tuning, work=work, seed=seed)
@@ -73,7 +72,8 @@ def tune_with(
 def _tune_sparsely(
     model: PreTrainedModel, run: Run, *, tuning: Tuning, work: Path, fixed: list[str], head: bool
 ) -> History:
-    tensors = {name: one.detach() for name, one in unique_tensors(model).items()}
+    whole = encoder_tensors(model) | head_tensors(model)
+    tensors = {name: one.detach() for name, one in whole.items()}
     before = {name: one.clone() for name, one in tensors.items()}
     inside = {name: before[name] for name in encoder_tensors(model)}
     pull = _pull(model, tuning.l1)
@@ -99,7 +99,7 @@ def _tune_sparsely(
     moved = hold.violations(model, before)
     if moved:
         raise ModelError("a held entry moved", where=moved[0], found=f"{len(moved)} tensors")
-    heads = {name: one for name, one in tensors.items() if name not in inside} if head else {}
+    heads = {name: tensors[name] for name in head_tensors(model)} if head else {}
     between(inside, tensors, chosen, dense=heads).save(work / DELTA)
     return history
 
@@ -198,17 +198,16 @@ def _tune_low_rank(
         target_modules=linear_layers(model),
         lora_dropout=0.0,
     )
-    movable = [name for name, one in unique_tensors(model).items() if one.requires_grad]
-    inside = encoder_tensors(model)
+    heads = [name for name, one in head_tensors(model).items() if one.requires_grad]
+    inside = [name for name, one in encoder_tensors(model).items() if one.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         adapted = LoraModel(model, config, "default")
     try:
-        for name in movable:
-            if name not in inside:
-                model.get_parameter(name).requires_grad_(True)
+        for name in heads:
+            model.get_parameter(name).requires_grad_(True)
         return run(work, None, None)
     finally:
         adapted.merge_and_unload()
-        for name in movable:
+        for name in [*heads, *inside]:
             model.get_parameter(name).requires_grad_(True)
