@@ -154,10 +154,18 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def run(recipe: AnyRecipe, store: Store, *, name: str | None = None) -> Run:
+def run(
+    recipe: AnyRecipe, store: Store, *, name: str | None = None, until: str | None = None
+) -> Run:
     """Make every artifact that a recipe lacks, in order, and record the run.
 
     A killed run resumes where it was; two runs on one store share the work.
+
+    Args:
+        recipe: Of any kind.
+        store: Where artifacts are and go.
+        name: The run's; the recipe's if not given.
+        until: The last stage to carry out; such a run is not recorded.
 
     Raises:
         LimbeckError: In any stage; what was finished stays.
@@ -174,6 +182,9 @@ def run(recipe: AnyRecipe, store: Store, *, name: str | None = None) -> Run:
     made = 0
     with disk_errors(store.root):
         planned = plan(recipe, store)
+        if until is not None:
+            last = [one.stage.name for one in planned].index(until)
+            planned = planned[: last + 1]
         COURSES[type(recipe)].check_early(
             recipe, {one.stage.name for one in planned if not one.is_done}
         )
@@ -188,7 +199,7 @@ def run(recipe: AnyRecipe, store: Store, *, name: str | None = None) -> Run:
                     made += 1
             artifacts[one.stage.name] = found
         finished = Run(name, store.root, artifacts, made)
-        if processes.rank() > 0:
+        if processes.rank() > 0 or until is not None:
             return finished
         runs = store.root / "runs"
         runs.mkdir(exist_ok=True)

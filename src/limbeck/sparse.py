@@ -164,12 +164,10 @@ def _above(before: Tensor, after: Tensor, threshold: int, ties: int) -> tuple[Te
 class Hold:
     """Lets the chosen entries of a model move, and no others.
 
-    `attach` an optimizer once; then each step: `backward()`, `mask_gradients()`, clip,
-    `optimizer.step()`. The optimizer moves vectors of the chosen entries, which are read from the
-    model before each step and written back after it, so that no decay, momentum or epsilon
-    reaches the others. Clipping sees the gradients of chosen entries alone. A step costs less than
-    one of a tuning of all entries, since the optimizer has fewer to move, and its state is as much
-    smaller.
+    `attach` an optimizer once; then each step: `backward()`, `collect_gradients()`, clip those of
+    `moving()`, `optimizer.step()`. The optimizer moves vectors of the chosen entries, which are
+    then written into the model, so that no decay, momentum or epsilon reaches the others, and
+    clipping sees the chosen entries alone. The optimizer's state is as much smaller.
 
     A tensor that `chosen` names with no entry is frozen (`requires_grad` is False); one that it
     does not name, such as a new head, moves freely. The model must be on its device, and whole:
@@ -186,7 +184,8 @@ class Hold:
     def __init__(self, model: nn.Module, chosen: Mapping[str, Tensor]):
         parameters = dict(model.named_parameters(remove_duplicate=False))
         self._chosen = chosen
-        self._entries: dict[nn.Parameter, _Entries] = {}
+        self._entries: dict[Tensor, _Entries] = {}
+        self._has_read = False
         for name, indices in chosen.items():
             _check_chosen(name, indices, parameters)
             parameter = parameters[name]
@@ -206,33 +205,38 @@ class Hold:
         if optimizer.state:
             raise ModelError("the optimizer has taken a step already", do="attach it before")
         for group in optimizer.param_groups:
-            kept = [one for one in group["params"] if one.requires_grad]
-            group["params"] = [
-                self._entries[one].vector if one in self._entries else one for one in kept
-            ]
+            group["params"] = self.moving(group["params"])
         optimizer.register_step_pre_hook(self._read)
         optimizer.register_step_post_hook(self._write)
 
+    def moving(self, parameters: Iterable[Tensor]) -> list[Tensor]:
+        """Give what an attached optimizer moves of the model's parameters."""
+        return [
+            self._entries[one].vector if one in self._entries else one
+            for one in parameters
+            if one.requires_grad
+        ]
+
     @torch.no_grad()
-    def mask_gradients(self) -> None:
-        """Zero the gradients of held entries; call it before gradients are clipped."""
+    def collect_gradients(self) -> None:
+        """Take the chosen entries' gradients and drop the others'; call it before clipping."""
         for parameter, one in self._entries.items():
-            if parameter.grad is not None:
-                # Zeroed, not multiplied by 0: that would leave what is no finite number.
-                kept = take(parameter.grad, one.indices)
-                put(parameter.grad.zero_(), one.indices, kept)
+            found = parameter.grad
+            one.vector.grad = None if found is None else take(found, one.indices)
+            parameter.grad = None
 
     @torch.no_grad()
     def _read(self, *_: Any) -> None:
-        for parameter, one in self._entries.items():
-            one.vector.copy_(take(parameter, one.indices))
-            one.vector.grad = None if parameter.grad is None else take(parameter.grad, one.indices)
+        """Start from the model as it is: a checkpoint may have been loaded since."""
+        if not self._has_read:
+            for parameter, one in self._entries.items():
+                one.vector.copy_(take(parameter, one.indices))
+        self._has_read = True
 
     @torch.no_grad()
     def _write(self, *_: Any) -> None:
         for parameter, one in self._entries.items():
             put(parameter, one.indices, one.vector.detach())
-            one.vector.grad = None
 
     @torch.no_grad()
     def violations(self, model: nn.Module, before: Mapping[str, Tensor]) -> list[str]:

@@ -82,9 +82,7 @@ def _tune_sparsely(
         # The parameters are trained in place: `tensors` hold what they have become.
         count = entries_of(inside, tuning)
         after = {name: tensors[name] for name in inside}
-        chosen = choose(inside, after, count, frozen=fixed)
-        save_file(chosen, work / f"{_CHOSEN}.part")
-        (work / f"{_CHOSEN}.part").replace(work / _CHOSEN)
+        keep_chosen(choose(inside, after, count, frozen=fixed), work)
         for name, one in tensors.items():
             one.copy_(before[name])
     # In the model's order, which a file does not keep.
@@ -114,6 +112,13 @@ def both(first: TermsOf, second: TermsOf | None) -> TermsOf:
         return first(model, batch) | more(model, batch)
 
     return terms
+
+
+def keep_chosen(chosen: Mapping[str, Tensor], work: Path) -> None:
+    """Keep a choice of entries in a tuning's folder: its first training counts as done then."""
+    part = work / f"{_CHOSEN}.part"
+    save_file(dict(chosen), part)
+    part.replace(work / _CHOSEN)
 
 
 def entries_of(tensors: Mapping[str, Tensor], tuning: Tuning) -> int:

@@ -265,6 +265,9 @@ class _TermsTrainer(Trainer):
         # No DDP: it would wrap a forward that bare encoders and heads pass by.
         prepare = self.accelerator.prepare_model
         self.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
+        if hold is not None:
+            clip = self.accelerator.clip_grad_norm_
+            self.accelerator.clip_grad_norm_ = lambda some, *rest: clip(hold.moving(some), *rest)
 
     def get_train_dataloader(self) -> DataLoader:
         """Give each process every whole batch: it takes its own part."""
@@ -315,7 +318,7 @@ class _TermsTrainer(Trainer):
         if processes.world() > 1:
             together.sum_gradients(model)
         if self.hold is not None:
-            self.hold.mask_gradients()
+            self.hold.collect_gradients()
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
