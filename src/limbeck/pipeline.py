@@ -165,7 +165,7 @@ def run(
         recipe: Of any kind.
         store: Where artifacts are and go.
         name: The run's; the recipe's if not given.
-        until: The last stage to carry out; such a run is not recorded.
+        until: A stage: only it and what it reads are made, and the run is not recorded.
 
     Raises:
         LimbeckError: In any stage; what was finished stays.
@@ -183,8 +183,7 @@ def run(
     with disk_errors(store.root):
         planned = plan(recipe, store)
         if until is not None:
-            last = [one.stage.name for one in planned].index(until)
-            planned = planned[: last + 1]
+            planned = _needed(planned, until)
         COURSES[type(recipe)].check_early(
             recipe, {one.stage.name for one in planned if not one.is_done}
         )
@@ -207,6 +206,17 @@ def run(
         record = {"format": 1, "keys": keys, "recipe": recipe.model_dump(mode="json")}
         write_json(runs / f"{name}.json", record | finished.to_dict())
     return finished
+
+
+def _needed(planned: list[Planned], until: str) -> list[Planned]:
+    """Give a stage's plan and those of all that it reads, in order."""
+    by_name = {one.stage.name: one for one in planned}
+    wanted, waiting = set(), [until]
+    while waiting:
+        name = waiting.pop()
+        wanted.add(name)
+        waiting += by_name[name].manifest.inputs
+    return [one for one in planned if one.stage.name in wanted]
 
 
 def _check_early(recipe: Recipe, waiting: set[str]) -> None:
