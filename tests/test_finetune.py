@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel
 
-from limbeck import finetune
+from limbeck import answering
 from limbeck.errors import DataError
 from limbeck.finetune import (
     ENTRY,
@@ -360,5 +360,5 @@ def test_parts_of_a_set_are_answered_as_the_whole(
     examples = [TaggedSentence((f"n{i}", "d0", f"v{i % 8}")) for i in range(7)]
     options: Any = {"task": POS, "examples": examples, "labels": LABELS, "max_pieces": 40}
     whole = predict(model, tokenizer, **options)
-    monkeypatch.setattr(finetune, "_PART", 2)
+    monkeypatch.setattr(answering, "_PART", 2)
     assert predict(model, tokenizer, **options) == whole

@@ -46,7 +46,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "world",
     ),
     # use
-    2: ("asking", "evaluate", "bench", "report"),
+    2: ("asking", "answering", "evaluate", "bench", "report"),
     # parts: torch
     3: (
         "architectures",

@@ -1,9 +1,9 @@
 """Task tuning and task predictions: windows in, a tuned model or its scores out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,17 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from limbeck.errors import DataError, RecipeError
+from limbeck.answering import (
+    ENTRY,
+    Examples,
+    TaskModel,
+    decoded,
+    in_parts,
+    outputs_by,
+    settled,
+    side_by_side,
+)
+from limbeck.errors import DataError
 from limbeck.evaluate import score
 from limbeck.heads import HEADS, Answers, head_logits
 from limbeck.losses import gold_cross_entropy
@@ -20,51 +30,20 @@ from limbeck.sections import Machine, Tuning
 from limbeck.sparse import Hold
 from limbeck.sparse_tuning import TermsOf, both, tune_with
 from limbeck.tasks import Task
-from limbeck.tasks.windows import IGNORED, Window
+from limbeck.tasks.windows import Window
 from limbeck.training import Batch, Budget, Terms, choose_device, fit
 
 _CHUNK = 32
 """Batches whose windows are sorted by length together: little padding, still well shuffled."""
 
-_PART = 256
-"""Examples whose scores are kept in memory together."""
-
-Examples = Sequence[Any]
 ALL = Tuning()
 """All parameters move."""
-ENTRY = "limbeck"
-"""Entry of a model's config: its `task`, `max_pieces` of a window, and `settings`, by which its
-task's predictions are settled."""
 
 
 def pad(windows: Sequence[Window], pad_id: int) -> Batch:
-    """Put windows into one batch.
-
-    Returns:
-        `input_ids`, `attention_mask` and, where a window has them, `token_type_ids`, int64 [B, T];
-        and each mark of the windows, int64 [B, its longest], filled up with `IGNORED`.
-    """
-    pieces = [window.pieces for window in windows]
-    batch = {
-        "input_ids": _side_by_side(pieces, fill=pad_id),
-        "attention_mask": _side_by_side([np.ones_like(one) for one in pieces], fill=0),
-    }
-    if any(window.types is not None for window in windows):
-        types = [
-            window.types if window.types is not None else np.zeros_like(window.pieces)
-            for window in windows
-        ]
-        batch["token_type_ids"] = _side_by_side(types, fill=0)
-    for name in windows[0].marks:
-        batch[name] = _side_by_side([window.marks[name] for window in windows], fill=IGNORED)
-    return batch
-
-
-def _side_by_side(rows: Sequence[np.ndarray], *, fill: int) -> torch.Tensor:
-    table = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
-    for number, row in enumerate(rows):
-        table[number, : len(row)] = row
-    return torch.from_numpy(table)
+    """Put windows into one batch of tensors; see `answering.side_by_side`."""
+    found = side_by_side(windows, pad_id)
+    return {name: torch.from_numpy(table) for name, table in found.items()}
 
 
 def window_batches(
@@ -142,85 +121,44 @@ def outputs_of(
     Args:
         head: A key of `HEADS`: it decides each array's shape, such as [T, C] for "tagging".
     """
-    record = HEADS[head]
-    order = sorted(range(len(windows)), key=lambda i: -len(windows[i].pieces))
-    found: list[Any] = [None] * len(windows)
-    was_training = model.training
-    model.eval().to(device)
-    place = 0
+    record, was_training = HEADS[head], model.training
+    model.eval().to(device)  # type: ignore[arg-type]
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        moved = {name: torch.from_numpy(one).to(device) for name, one in batch.items()}
+        found = record.scores(model, head_logits(model, moved), moved)
+        return found.float().cpu().numpy()  # type: ignore[no-any-return]
+
     with torch.inference_mode():
-        while place < len(order):
-            rows = order[place : place + max(1, batch_pieces // len(windows[order[place]].pieces))]
-            place += len(rows)
-            batch = pad([windows[i] for i in rows], model.config.pad_token_id or 0)
-            batch = {name: one.to(device) for name, one in batch.items()}
-            scores = record.scores(model, head_logits(model, batch), batch).float().cpu().numpy()
-            for row, i in zip(scores, rows, strict=True):
-                found[i] = record.row(row, windows[i]).copy()
+        found = outputs_by(
+            run,
+            windows,
+            head=head,
+            pad_id=model.config.pad_token_id or 0,
+            batch_pieces=batch_pieces,
+        )
     model.train(was_training)
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Some examples and the windows that a model reads of them."""
-
-    examples: Examples
-    windows: Sequence[Window]
-
-
-def in_parts(
-    task: Task, examples: Examples, tokenizer: Tokenizer, *, max_pieces: int
-) -> Iterator[Asked]:
-    """Give examples in parts, so that the scores of one part alone are kept in memory.
-
-    A parser scores every pair of words by every relation.
-    """
-    for start in range(0, len(examples), _PART):
-        some = examples[start : start + _PART]
-        yield Asked(some, task.encode(some, tokenizer, None, max_pieces=max_pieces))
-
-
-def answers_to(
-    parts: Iterable[Asked],
-    model: PreTrainedModel,
-    *,
-    task: Task,
-    labels: Sequence[str],
-    device: torch.device | str,
-) -> list[Any]:
-    """Give one prediction an example, before any setting is applied."""
-    answers: list[Any] = []
-    for part in parts:
-        found = outputs_of(model, part.windows, head=task.head, device=device)
-        answers += task.decode(part.examples, part.windows, found, labels)
-    return answers
-
-
-def n_best(
+def task_model(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
     *,
     task: Task,
-    examples: Examples,
+    labels: Sequence[str],
     max_pieces: int,
-    count: int,
     device: torch.device | str = "cpu",
-) -> list[tuple[Any, ...]]:
-    """Give the best answers of each example, best first, at least one and at most `count`.
-
-    Raises:
-        RecipeError: An answer of this task is not one of many.
-    """
-    if task.n_best is None:
-        raise RecipeError(
-            "this task gives one answer", found=task.name, expected="one of questions, such as qa"
-        )
-    answers: list[tuple[Any, ...]] = []
-    for part in in_parts(task, examples, tokenizer, max_pieces=max_pieces):
-        found = outputs_of(model, part.windows, head=task.head, device=device)
-        answers += task.n_best(part.examples, part.windows, found, count=count)
-    return answers
+) -> TaskModel:
+    """Give a torch model as what answers the task, settled as it was calibrated."""
+    return TaskModel(
+        task,
+        tokenizer,
+        tuple(labels),
+        max_pieces,
+        partial(outputs_of, model, head=task.head, device=device),
+        getattr(model.config, ENTRY, {}).get("settings") or {},
+    )
 
 
 def predict(
@@ -234,16 +172,10 @@ def predict(
     device: torch.device | str = "cpu",
 ) -> list[Any]:
     """Give one prediction an example: encode, run, decode, settle as the model was calibrated."""
-    parts = in_parts(task, examples, tokenizer, max_pieces=max_pieces)
-    found = answers_to(parts, model, task=task, labels=labels, device=device)
-    return settled(task, found, getattr(model.config, ENTRY, {}).get("settings"))
-
-
-def settled(task: Task, predictions: list[Any], settings: Mapping[str, float] | None) -> list[Any]:
-    """Give the final predictions: those of most tasks are what was decoded."""
-    if not settings or task.settle is None:
-        return predictions
-    return task.settle(predictions, **settings)
+    asked = task_model(
+        model, tokenizer, task=task, labels=labels, max_pieces=max_pieces, device=device
+    )
+    return asked.answer(examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +224,8 @@ def judge_of(
     parts = list(in_parts(task, dev, tokenizer, max_pieces=lesson.max_pieces))
 
     def judge(model: PreTrainedModel) -> float:
-        found = answers_to(parts, model, task=task, labels=labels, device=device)
+        outputs = partial(outputs_of, model, head=task.head, device=device)
+        found = [one for part in parts for one in decoded(part, outputs, task=task, labels=labels)]
         if task.calibrate is not None:
             found = settled(task, found, task.calibrate(dev, found))
         return score(task, dev, found, language="dev", resamples=1).metrics[task.primary]
@@ -367,8 +300,18 @@ def calibrate(
     """Choose what the task's predictions are settled by, on the dev set; keep it in the config."""
     if lesson.task.calibrate is None:
         return
-    parts = in_parts(lesson.task, lesson.dev, tokenizer, max_pieces=lesson.max_pieces)
-    found = answers_to(parts, model, task=lesson.task, labels=lesson.labels, device=device)
+    about = {
+        name: one for name, one in getattr(model.config, ENTRY, {}).items() if name != "settings"
+    }
+    setattr(model.config, ENTRY, about)
+    found = predict(
+        model,
+        tokenizer,
+        task=lesson.task,
+        examples=lesson.dev,
+        labels=lesson.labels,
+        max_pieces=lesson.max_pieces,
+        device=device,
+    )
     settings = lesson.task.calibrate(lesson.dev, found)
-    about = getattr(model.config, ENTRY, {})
     setattr(model.config, ENTRY, {**about, "settings": settings})

@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from limbeck.architectures import architecture_of
-from limbeck.tasks.windows import Window
 
 NEVER = -1e4
 """Score of what cannot be an answer; finite, for 0 times infinity is no number."""
@@ -39,7 +37,6 @@ class Head:
         answers: Scores, a batch and a guide's scores (or None) to named rows [N, C]. Where one
             answer hangs on another (a relation on a head), the gold one decides, else the guide's.
         gold: A batch to the right column of each of these rows, int64 [N], negative if not known.
-        row: A window's scores without what padding added, and the window, to its outputs.
     """
 
     model: Callable[[PreTrainedConfig], type]
@@ -47,7 +44,6 @@ class Head:
     scores: Callable[[PreTrainedModel, Tensor, Batch], Tensor]
     answers: Callable[[Tensor, Batch, Tensor | None], Answers]
     gold: Callable[[Batch], Answers]
-    row: Callable[[np.ndarray, Window], np.ndarray]
 
 
 def head_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -134,11 +130,6 @@ def _arcs(scores: Tensor, batch: Batch) -> Tensor:
 def _tree_gold(batch: Batch) -> Answers:
     owned = batch["owned"] == 1
     return {"heads": batch["heads"][owned], "relations": batch["relations"][owned]}
-
-
-def _tree_row(scores: np.ndarray, window: Window) -> np.ndarray:
-    count = len(window.marks["firsts"])
-    return scores[:count, : count + 1]
 
 
 class Biaffine(nn.Module):
@@ -240,7 +231,6 @@ HEADS: dict[str, Head] = {
         _as_they_are,
         _word_answers,
         _word_gold,
-        lambda scores, window: scores[: len(window.pieces)],
     ),
     "text": Head(
         _of(transformers.AutoModelForSequenceClassification),
@@ -248,7 +238,6 @@ HEADS: dict[str, Head] = {
         _as_they_are,
         _text_answers,
         _text_gold,
-        lambda scores, window: scores,
     ),
     "span": Head(
         _span_model,
@@ -256,10 +245,7 @@ HEADS: dict[str, Head] = {
         _as_they_are,
         _span_answers,
         _span_gold,
-        lambda scores, window: scores[: len(window.pieces)],
     ),
-    "tree": Head(
-        _parser, "ForDependencyParsing", _tree_scores, _tree_answers, _tree_gold, _tree_row
-    ),
+    "tree": Head(_parser, "ForDependencyParsing", _tree_scores, _tree_answers, _tree_gold),
 }
 """Every head by its name, which a `Task` names."""

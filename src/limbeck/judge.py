@@ -2,80 +2,22 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
+from limbeck.answering import TaskModel
 from limbeck.asking import placed, read_line, told
 from limbeck.benchmarks import Examples, load_file
 from limbeck.errors import DataError, ModelError
 from limbeck.evaluate import Scores, score
 from limbeck.hub import model_folder, read_config
 from limbeck.task_section import DEFAULT_WINDOW, WINDOW_PIECES
-from limbeck.tasks import Task, find_task
+from limbeck.tasks import find_task
 from limbeck.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskModel:
-    """A model with the head of a task, ready to be asked.
-
-    Args:
-        task: A record of `TASKS`.
-        model: In eval mode, on the CPU.
-        tokenizer: Its own.
-        labels: In the order of its classes.
-        max_pieces: The longest window, as it was tuned.
-    """
-
-    task: Task
-    model: Any
-    tokenizer: Tokenizer
-    labels: tuple[str, ...]
-    max_pieces: int
-
-    def predict(self, examples: Sequence[Any]) -> list[Any]:
-        """Give one prediction an example."""
-        from limbeck.finetune import predict
-
-        return predict(
-            self.model,
-            self.tokenizer,
-            task=self.task,
-            examples=examples,
-            labels=self.labels,
-            max_pieces=self.max_pieces,
-        )
-
-    def n_best(self, examples: Sequence[Any], *, count: int) -> list[tuple[Any, ...]]:
-        """Give the best answers of each example, at most `count`, best first.
-
-        Raises:
-            RecipeError: The task is not one of questions.
-        """
-        from limbeck.finetune import n_best
-
-        return n_best(
-            self.model,
-            self.tokenizer,
-            task=self.task,
-            examples=examples,
-            max_pieces=self.max_pieces,
-            count=count,
-        )
-
-    def first_of(self, ranked: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Give of each n-best list what `predict` gives: its first, or no answer."""
-        from limbeck.finetune import ENTRY, settled
-
-        settings = getattr(self.model.config, ENTRY, {}).get("settings")
-        return settled(self.task, [best for best, *_ in ranked], settings)
 
 
 def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
@@ -104,6 +46,7 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
     kinds = [str(kind) for kind in config.get("architectures") or ()]
     from limbeck.architectures import most_pieces
     from limbeck.encoder import load_encoder
+    from limbeck.finetune import task_model
     from limbeck.heads import HEADS
 
     ending = HEADS[record.head].ending
@@ -119,7 +62,9 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
     labels = tuple(names[number] for number in sorted(names))
     most = most_pieces(loaded.config) or 10**6
     window = about.get("max_pieces") or min(most, WINDOW_PIECES.get(record.name, DEFAULT_WINDOW))
-    return TaskModel(record, loaded, load_tokenizer(folder), labels, int(window))
+    return task_model(
+        loaded, load_tokenizer(folder), task=record, labels=labels, max_pieces=int(window)
+    )
 
 
 def answer_lines(
@@ -148,7 +93,7 @@ def answer_lines(
                 break
         examples = [one.example for one in asked if one.example is not None]
         ranked = model.n_best(examples, count=n_best) if n_best else []
-        found = iter(model.first_of(ranked) if n_best else model.predict(examples))
+        found = iter(model.first_of(ranked) if n_best else model.answer(examples))
         more = iter(ranked)
         for one in asked:
             answer = told(one, None if one.example is None else next(found))
@@ -178,7 +123,7 @@ def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) ->
     loaded = load_task_model(model, task=task)
     data = load_file(file, task=task, labels=loaded.labels, language=language)
     _tell_unknown(data)
-    found = loaded.predict(data.examples)
+    found = loaded.answer(data.examples)
     return score(loaded.task, data.examples, found, language=language)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers import Tokenizer
 
 import limbeck
+from limbeck.answering import ENTRY
 from limbeck.hub import model_folder
 from limbeck.piece_map import PieceMap
 from limbeck.recipe import Recipe
@@ -100,16 +101,12 @@ def tune_model(
 
 def name_task(recipe: Recipe, model: "PreTrainedModel") -> None:
     """Write into a model's config what it answers, so that it can be asked alone."""
-    from limbeck.finetune import ENTRY
-
     about = {"task": recipe.task.kind, "max_pieces": recipe.task.window_pieces}
     setattr(model.config, ENTRY, about)
 
 
 def _about_task(recipe: Recipe, model: "PreTrainedModel") -> dict[str, Any]:
     """Give what a base needs to become this task's model once the delta is on it."""
-    from limbeck.finetune import ENTRY
-
     config = {
         "architectures": [type(model).__name__],
         "id2label": {str(number): label for number, label in (model.config.id2label or {}).items()},

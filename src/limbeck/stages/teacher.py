@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.answering import ENTRY
 from limbeck.artifact import file_hash
 from limbeck.errors import ArtifactError, RecipeError
 from limbeck.hub import content_hashes, model_folder
@@ -107,7 +108,6 @@ def _put_on(job: Job, model: "PreTrainedModel", data: Labelled, *, base: str) ->
     """
     from limbeck.delta import apply
     from limbeck.deltas import read_delta
-    from limbeck.finetune import ENTRY
     from limbeck.parameters import unique_tensors
     from limbeck.sparse_tuning import DELTA
 
