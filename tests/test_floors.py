@@ -46,7 +46,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "world",
     ),
     # use
-    2: ("asking", "answering", "evaluate", "bench", "report"),
+    2: ("asking", "answering", "bundle", "runtime", "evaluate", "bench", "report"),
     # parts: torch
     3: (
         "architectures",
@@ -73,6 +73,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "adapt",
         "finetune",
         "distil",
+        "export",
         "certify",
     ),
     # conductor: these import torch only inside functions
@@ -80,6 +81,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "stages",
         "pipeline",
         "judge",
+        "shipping",
         "deltas",
         "quickstart",
         "tables",

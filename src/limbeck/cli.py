@@ -289,7 +289,7 @@ def _corpora(given: list[str]) -> dict[str, str]:
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
+    model: Annotated[str, typer.Argument(help="A task model's folder, a hub id or a bundle.")],
     task: Annotated[str, typer.Option(help=TASK_NAMES)],
     file: Annotated[Path, typer.Option(help="A labelled file, as the task's benchmarks have it.")],
     language: Annotated[str, typer.Option(help="Its language, for the record.")] = "und",
@@ -312,7 +312,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
+    model: Annotated[str, typer.Argument(help="A task model's folder, a hub id or a bundle.")],
     file: Annotated[Path, typer.Argument(help="Lines of text or JSON; - for stdin.")] = Path("-"),
     task: Annotated[
         str | None, typer.Option(help="Its task, where the model does not say.")
@@ -342,6 +342,55 @@ def predict(
         answers = answer_lines(loaded, lines, source=str(file), batch=batch, n_best=n_best)
         for number, answer in enumerate(answers, start=1):
             print(as_conllu(answer, number) if conllu else answer, flush=True)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A new folder, or a new file NAME.limbeck.")
+    ],
+    no_int8: Annotated[bool, typer.Option("--no-int8", help="Stay in 32 bits.")] = False,
+    text: Annotated[
+        Path | None, typer.Option(help="Lines as `limbeck predict` reads them, to compare on.")
+    ] = None,
+    dev: Annotated[
+        Path | None, typer.Option(help="A labelled file by which 8 bits are judged.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Its language.")] = "und",
+    tolerance: Annotated[
+        float, typer.Option(help="Points that the score may fall in 8 bits.", min=0)
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a task model as a bundle, which answers without torch.
+
+    It must answer as torch does on real sentences, and in 8 bits as well as in 32. Without --text
+    it is tried on the held-out text of the store that MODEL lies in.
+    """
+    from limbeck.shipping import ship
+
+    found = ship(
+        model,
+        output,
+        int8=not no_int8,
+        tolerance=tolerance / 100,
+        text=text,
+        dev=dev,
+        language=language,
+    )
+    if as_json:
+        print_json({"bundle": str(output), **found})
+        return
+    size = sum(p.stat().st_size for p in ([output] if output.is_file() else output.iterdir()))
+    print(f"{output}  {size / 1e6:.1f} MB, {found['precision']}")
+    print(
+        f"agrees with torch in {100 * found['agreement']:.2f} % on {found['sentences']} sentences; "
+        f"scores differ by at most {found['largest_difference']:.2g}"
+    )
+    if "int8" in found:
+        told = found["int8"]
+        print(f"{told['metric']}: {100 * told['int8']:.2f}, in 32 bits {100 * told['fp32']:.2f}")
 
 
 @contextmanager
@@ -452,6 +501,7 @@ def _end(message: str) -> NoReturn:
 _UsageError: Any = typer.BadParameter.__bases__[0]
 _TRAIN_PACKAGES = (
     "torch", "transformers", "accelerate", "datasets", "safetensors", "pyarrow", "peft",
+    "onnx", "onnxscript",
     "matplotlib", "jinja2",
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 from limbeck.answering import TaskModel
 from limbeck.asking import placed, read_line, told
 from limbeck.benchmarks import Examples, load_file
+from limbeck.bundle import is_bundle
 from limbeck.errors import DataError, ModelError
 from limbeck.evaluate import Scores, score
 from limbeck.hub import model_folder, read_config
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
-    """Load a task model's folder, or a hub id.
+    """Load a task model's folder or hub id, or a bundle; of a bundle without torch.
 
     Args:
         task: A name of `TASKS`; without it, what the model's config says.
@@ -31,6 +32,8 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
     """
     if task is not None:
         find_task(task)
+    if is_bundle(Path(model)):
+        return _bundled(Path(model), task)
     folder = model_folder(str(model))
     config = read_config(folder)
     about = config.get("limbeck") or {}
@@ -65,6 +68,17 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
     return task_model(
         loaded, load_tokenizer(folder), task=record, labels=labels, max_pieces=int(window)
     )
+
+
+def _bundled(path: Path, task: str | None) -> TaskModel:
+    from limbeck.runtime import load
+
+    loaded = load(path).model
+    if task not in (None, loaded.task.name):
+        raise ModelError(
+            "the bundle is of another task", where=str(path), found=loaded.task.name, expected=task
+        )
+    return loaded
 
 
 def answer_lines(

@@ -24,6 +24,7 @@ from limbeck.sections import (
     Adaptation,
     Corpus,
     CorpusText,
+    Export,
     General,
     Languages,
     Machine,
@@ -53,6 +54,7 @@ class Recipe(Section):
     general: General = General()
     task: Task
     evaluate: Evaluate = Evaluate()
+    export: Export | None = knob(None, "The bundle; without this section there is none.")
     machine: Machine = Machine()
 
     @model_validator(mode="after")

@@ -397,6 +397,21 @@ class General(Section):
         return self
 
 
+class Export(Section):
+    """The student as a bundle that answers without torch."""
+
+    int8: bool = knob(
+        True, "Matrices and embeddings in 8 bits.", reason="half the time, a quarter of the size"
+    )
+    tolerance: float = knob(
+        0.005,
+        "Most that the dev score may fall in 8 bits, as a share; else matrices stay in 32 bits.",
+        unit="of 1",
+        reason="half a point",
+        ge=0,
+    )
+
+
 class Machine(Section):
     """How the work is carried out; nothing here changes a result's key."""
 

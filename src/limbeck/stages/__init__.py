@@ -10,6 +10,7 @@ from limbeck.stages import (
     adapt,
     corpus,
     evaluate,
+    export,
     general,
     pretrain,
     student,
@@ -29,9 +30,9 @@ STAGES: tuple[Stage[Recipe], ...] = (
     student.STAGE,
     general.STAGE,
     task.STAGE,
+    export.STAGE,
     evaluate.STAGE,
 )
-"""Later ones (export, bench, report) will stand after `evaluate`."""
 
 PRETRAIN_STAGES: tuple[Stage[PretrainRecipe], ...] = (
     corpus.STAGE,

@@ -12,6 +12,7 @@ from limbeck.benchmarks import Examples
 from limbeck.corpus import read_texts
 from limbeck.evaluate import compare, loyalty, score
 from limbeck.recipe import Recipe
+from limbeck.stages.export import BUNDLE
 from limbeck.stages.labels import (
     benchmark_files,
     benchmark_section,
@@ -24,6 +25,9 @@ from limbeck.stages.models import NO_LANGUAGE, swapped_teacher, trimmed_tuned_te
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
 from limbeck.tokenizer import load_tokenizer
+
+BUNDLED = "student, bundle"
+"""The student as it is shipped."""
 
 OWN_DELTA = "teacher, own language's delta"
 NO_DELTA = "teacher, no language delta"
@@ -74,10 +78,12 @@ def _run(job: Job) -> Outcome:
     against: dict[str, Any] = {}
     notes: dict[str, Any] = {}
     timed: tuple[Any, ...] = ()
-    swapped = swapped_teacher(job)
+    swapped, bundle = swapped_teacher(job), _bundle(job)
     for place, data in read_test_sets(recipe, labelled.labels):
         timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
+        if bundle is not None:
+            found[BUNDLED] = bundle.answer(data.examples)
         if swapped is not None:
             language, _, _ = place.partition(".")
             found |= _swapped(recipe, swapped, (language, full), data.examples)
@@ -116,9 +122,18 @@ def _run(job: Job) -> Outcome:
             "student_against_teacher": against,
             "fidelity": _fidelity(job, systems),
             "size": size,
-            "speed": _speed(recipe, systems, timed),
+            "speed": _speed(recipe, systems, timed, bundle),
         },
     )
+
+
+def _bundle(job: Job) -> Any:
+    """Give the student's bundle, ready to be asked; None where there is none."""
+    if "export" not in job.inputs:
+        return None
+    from limbeck.runtime import load
+
+    return load(job.inputs["export"].path(BUNDLE)).model
 
 
 def _swapped(
@@ -157,14 +172,19 @@ def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _speed(recipe: Recipe, systems: Mapping[str, Any], examples: Sequence[Any]) -> dict[str, Any]:
-    """Time one sentence at a time, from words to labels, in torch."""
+def _speed(
+    recipe: Recipe, systems: Mapping[str, Any], examples: Sequence[Any], bundle: Any
+) -> dict[str, Any]:
+    """Time one sentence at a time, from words to labels."""
 
     def answer(name: str) -> Any:
         one = {name: systems[name]}
         return lambda example: _predictions(recipe, one, [example])
 
-    timed = latency({name: answer(name) for name in systems}, examples)
+    asked = {name: answer(name) for name in systems}
+    if bundle is not None:
+        asked[BUNDLED] = lambda example: bundle.answer([example])
+    timed = latency(asked, examples)
     return {name: one.to_dict() for name, one in timed.items()}
 
 
@@ -202,5 +222,10 @@ def _plain(prediction: Any) -> Any:
 
 
 STAGE = Stage(
-    "evaluate", 4, ("corpus", "vocabulary", "adapt", "teacher", "task"), _section, _outside, _run
+    "evaluate",
+    4,
+    ("corpus", "vocabulary", "adapt", "teacher", "task", "export"),
+    _section,
+    _outside,
+    _run,
 )

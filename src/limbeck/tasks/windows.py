@@ -153,7 +153,8 @@ def word_windows(
         runs = cut(len(pieces), room=room, stride=stride)
         owner = owners(firsts, runs, length=len(pieces))
         for number, run in enumerate(runs):
-            words = np.flatnonzero((firsts >= run.start) & (firsts < run.stop))
+            inside = _inside(firsts, run)
+            words = np.arange(inside.start, inside.stop)
             owned = owner[words] == number
             shift = len(specials.begin) - run.start
             ids = [*specials.begin, *pieces[run.start : run.stop], *specials.end]
@@ -242,20 +243,31 @@ def owners(positions: np.ndarray, runs: Sequence[range], *, length: int) -> np.n
     The ends of the text count as unlimited context. Ties go to the earlier run.
 
     Args:
-        positions: Places in the text, int64 [W].
+        positions: Places in the text, rising, int64 [W].
         runs: What `cut` gave.
         length: How many pieces the text has.
 
     Returns:
         Index of a run that holds the position, int64 [W].
     """
-    if len(runs) == 1:
-        return np.zeros(len(positions), dtype=np.int64)
-    starts = np.array([run.start for run in runs])[:, None]
-    stops = np.array([run.stop for run in runs])[:, None]
-    left = np.where(starts == 0, length, positions - starts)
-    right = np.where(stops == length, length, stops - 1 - positions)
-    return np.minimum(left, right).argmax(axis=0)
+    best = np.full(len(positions), -1, dtype=np.int64)
+    owner = np.zeros(len(positions), dtype=np.int64)
+    for number, run in enumerate(runs):
+        inside = _inside(positions, run)
+        here = positions[inside]
+        left = here - run.start if run.start else np.full_like(here, length)
+        right = run.stop - 1 - here if run.stop < length else np.full_like(here, length)
+        poorer = np.minimum(left, right)
+        better = poorer > best[inside]
+        best[inside] = np.where(better, poorer, best[inside])
+        owner[inside] = np.where(better, number, owner[inside])
+    return owner
+
+
+def _inside(positions: np.ndarray, run: range) -> slice:
+    """Gives where the rising positions lie in a run."""
+    first, stop = np.searchsorted(positions, [run.start, run.stop])
+    return slice(int(first), int(stop))
 
 
 def _word_prefix(tokenizer: Tokenizer) -> str:

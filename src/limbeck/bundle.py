@@ -1,0 +1,199 @@
+"""The bundle: a folder, or one `.limbeck` file, that answers a task without torch.
+
+It holds `model.onnx`, `tokenizer.json`, `limbeck.json` (what is answered and how, checksums of the
+other files) and `README.md`. Nothing in it is code, and nothing is unpickled.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from limbeck.artifact import check_new_folder, disk_errors, file_hash, write_json
+from limbeck.errors import ArtifactError
+
+FORMAT = 1
+"""Version of the layout; a bundle of a newer one is refused."""
+
+RECORD, MODEL, TOKENIZER, CARD = "limbeck.json", "model.onnx", "tokenizer.json", "README.md"
+SUFFIX = ".limbeck"
+"""Of a bundle in one file, a zip archive."""
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+_FILES = (RECORD, MODEL, TOKENIZER, CARD)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What `limbeck.json` says.
+
+    Args:
+        task: A name of `TASKS`.
+        labels: In the order of the classes.
+        max_pieces: The longest window.
+        pad_id: The padding piece.
+        inputs: Names of the graph's inputs, of `answering.side_by_side`'s batch.
+        precision: "fp32" or "int8".
+        settings: By which the task's predictions are settled.
+        languages: The source and the targets, where known.
+        scores: What was measured when it was made.
+        versions: Of the packages that made it.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    max_pieces: int
+    pad_id: int
+    inputs: tuple[str, ...]
+    precision: str
+    settings: Mapping[str, float] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path looks like a bundle: a folder with its record, or a `.limbeck` file."""
+    return (path / RECORD).is_file() or (path.suffix == SUFFIX and path.is_file())
+
+
+def write_bundle(files: Path, about: Bundle, output: Path) -> None:
+    """Write a bundle from a folder that holds its files but the record.
+
+    Args:
+        files: Folder with the model, the tokenizer and the card.
+        about: What the record says.
+        output: A new folder, or a new file where the name ends with `.limbeck`.
+
+    Raises:
+        ArtifactError: A file is missing, or the output cannot be written.
+        RecipeError: The output is there already.
+    """
+    check_new_folder(output)
+    sums = {name: file_hash(files / name) for name in _FILES if name != RECORD}
+    write_json(files / RECORD, {"format": FORMAT, **asdict(about), "sha256": sums})
+    partial = output.absolute().with_name(f".{output.name}.{os.getpid()}.part")
+    with disk_errors(output):
+        try:
+            if output.suffix == SUFFIX:
+                with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+                    for name in _FILES:
+                        archive.write(files / name, name)
+            else:
+                partial.mkdir(parents=True)
+                for name in _FILES:
+                    shutil.copyfile(files / name, partial / name)
+            partial.replace(output)
+        finally:
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def read_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
+    """Read a bundle whole, and check every byte of it.
+
+    Returns:
+        What the record says, and the files' contents by name.
+
+    Raises:
+        ArtifactError: It is missing or damaged, a newer limbeck's, or holds files that no bundle
+            holds.
+    """
+    files = _from_archive(path) if path.is_file() else _from_folder(path)
+    record = _record(files.pop(RECORD), path)
+    sums = record.pop("sha256", None)
+    for name, content in files.items():
+        if not isinstance(sums, dict) or sums.get(name) != _sum(content):
+            raise ArtifactError(
+                "the bundle is damaged: a file has another checksum",
+                where=f"{path}: {name}",
+                found=_sum(content)[:12],
+                expected=str((sums or {}).get(name))[:12],
+                do="fetch or export it again",
+            )
+    try:
+        record["labels"], record["inputs"] = tuple(record["labels"]), tuple(record["inputs"])
+        record["languages"] = tuple(record["languages"])
+        return Bundle(**record), files
+    except (TypeError, KeyError) as error:
+        raise ArtifactError(
+            "the bundle's record cannot be read", where=f"{path}: {RECORD}", found=str(error)
+        ) from None
+
+
+def _sum(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def _from_folder(path: Path) -> dict[str, bytes]:
+    if not path.is_dir():
+        raise ArtifactError("no such bundle", where=str(path), expected="a folder or a .limbeck")
+    try:
+        return {name: (path / name).read_bytes() for name in _FILES}
+    except OSError as error:
+        raise _missing(path, Path(str(error.filename)).name) from None
+
+
+def _from_archive(path: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Nothing is unpacked to disk, and no name but a bundle's own is read.
+            strange = [name for name in archive.namelist() if name not in _FILES]
+            if strange:
+                raise ArtifactError(
+                    "the archive holds a file that no bundle holds",
+                    where=str(path),
+                    found=repr(strange[0]),
+                    expected=", ".join(_FILES),
+                )
+            return {name: archive.read(name) for name in _FILES}
+    except KeyError as error:
+        name = next((name for name in _FILES if name in str(error)), str(error))
+        raise _missing(path, name) from None
+    except _UNREADABLE as error:
+        raise ArtifactError(
+            "this is no bundle: not a readable zip archive",
+            where=str(path),
+            found=str(error),
+            do="fetch or export it again",
+        ) from None
+
+
+def _missing(path: Path, name: str) -> ArtifactError:
+    return ArtifactError(
+        "a file of the bundle is missing",
+        where=str(path),
+        found=f"no {name}",
+        expected=", ".join(_FILES),
+        do="fetch or export it again",
+    )
+
+
+def _record(content: bytes, path: Path) -> dict[str, Any]:
+    where = f"{path}: {RECORD}"
+    try:
+        record = json.loads(content)
+        version = int(record.pop("format"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            "the bundle's record cannot be read", where=where, found=str(error)
+        ) from None
+    if version > FORMAT:
+        raise ArtifactError(
+            "the bundle is a newer limbeck's",
+            where=where,
+            found=f"format {version}",
+            expected=f"at most {FORMAT}",
+            do="upgrade limbeck",
+        )
+    return dict(record)

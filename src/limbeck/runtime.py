@@ -1,0 +1,128 @@
+"""Answers without torch: a bundle, run by onnxruntime.
+
+    model = limbeck.load("yor-ner.limbeck")
+    model.predict(["Wọ́n pàdé ní Ìbàdàn."])
+
+A `Predictor` may be shared by threads. The same input gives the same answer whatever stands beside
+it: windows are read one at a time, for activations in 8 bits are rounded by the largest of a batch
+(and one costs little more than its share of a batch, results/README.md).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from limbeck.answering import TaskModel, outputs_by
+from limbeck.asking import read_line, told
+from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
+from limbeck.errors import ArtifactError, LimbeckError
+from limbeck.tasks import find_task
+
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A bundle, ready to be asked.
+
+    Args:
+        about: What its record says.
+        model: What answers the task.
+    """
+
+    about: Bundle
+    model: TaskModel
+
+    def predict(self, inputs: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answer texts, or objects as the lines of `limbeck predict` are.
+
+        Args:
+            inputs: Each a text, or such as `{"words": […]}`, `{"question": …, "context": …}`.
+
+        Returns:
+            One answer an input, as `limbeck predict` prints them.
+
+        Raises:
+            DataError: An input is not what the task is asked of.
+        """
+        lines = [one if isinstance(one, str) else json.dumps(dict(one)) for one in inputs]
+        task = self.model.task.name
+        asked = [
+            read_line(task, " ".join(line.split("\n")), f"input {i}")
+            for i, line in enumerate(lines)
+        ]
+        found = iter(self.model.answer([one.example for one in asked if one.example is not None]))
+        return [told(one, None if one.example is None else next(found)) for one in asked]
+
+
+def load(path: str | Path, *, threads: int = 0) -> Predictor:
+    """Load a bundle.
+
+    Args:
+        path: A folder, or a `.limbeck` file.
+        threads: That one answer uses; 0: as many as there are cores.
+
+    Raises:
+        ArtifactError: It is missing, damaged or a newer limbeck's.
+    """
+    about, files = read_bundle(Path(path))
+    try:
+        tokenizer = Tokenizer.from_str(files[TOKENIZER].decode("utf-8"))
+    except Exception as error:  # the library raises nothing narrower
+        raise ArtifactError(
+            "the bundle's tokenizer cannot be read", where=str(path), found=str(error)[:200]
+        ) from None
+    try:
+        task = find_task(about.task)
+    except LimbeckError as error:
+        raise ArtifactError(
+            "the bundle is of a task that this limbeck does not know",
+            where=str(path),
+            found=about.task,
+            do="upgrade limbeck",
+        ) from error
+    run = session(files[MODEL], about.inputs, threads=threads, where=str(path))
+    outputs = partial(outputs_by, run, head=task.head, pad_id=about.pad_id, batch_pieces=1)
+    model = TaskModel(
+        task, tokenizer, about.labels, about.max_pieces, outputs, dict(about.settings)
+    )
+    return Predictor(about, model)
+
+
+def session(graph: bytes, inputs: Sequence[str], *, threads: int = 0, where: str = "") -> Run:
+    """Give a function that runs a graph on a batch.
+
+    Args:
+        graph: An ONNX model.
+        inputs: What of a batch it reads.
+        threads: That one run uses; 0: as many as there are cores.
+        where: The bundle, for messages.
+
+    Raises:
+        ArtifactError: The graph cannot be run here.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        ready = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own that share no base
+        raise ArtifactError(
+            "the bundle's graph cannot be run", where=where, found=str(error)[:200]
+        ) from None
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        # A batch without a second text has no token types.
+        none = np.zeros_like(batch["input_ids"])
+        found: np.ndarray = ready.run(None, {name: batch.get(name, none) for name in inputs})[0]
+        return found.astype(np.float32, copy=False)
+
+    return run

@@ -1,0 +1,101 @@
+"""`limbeck export`: a task model's folder as a bundle, tried on the text and labels at hand."""
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from limbeck.asking import read_line
+from limbeck.benchmarks import load_file
+from limbeck.bundle import is_bundle
+from limbeck.corpus import read_texts
+from limbeck.errors import DataError, RecipeError
+from limbeck.hub import model_folder
+from limbeck.judge import load_task_model
+from limbeck.stages.export import sample
+
+_SENTENCES, _LABELLED = 300, 2000
+
+
+def ship(
+    model: str,
+    output: Path,
+    *,
+    int8: bool = True,
+    tolerance: float | None = None,
+    text: Path | None = None,
+    dev: Path | None = None,
+    language: str = "und",
+) -> dict[str, Any]:
+    """Write a task model as a bundle.
+
+    Args:
+        model: A task model's folder, or a hub id.
+        output: A new folder, or a new file that ends with `.limbeck`.
+        int8: Whether 8 bits are wanted.
+        tolerance: Most that the score may fall in 8 bits, as a share; None: the usual half point.
+        text: Lines as `limbeck predict` reads them, on which the graph is compared with torch;
+            None: the held-out text of the store that the model lies in, else the labelled file.
+        dev: A labelled file by which 8 bits are judged.
+        language: Its language.
+
+    Raises:
+        LimbeckError: There is nothing to try it on, it cannot be exported, or a gate does not open.
+    """
+    from limbeck.encoder import load_encoder
+    from limbeck.export import TOLERANCE, Gate, make_bundle
+
+    if is_bundle(Path(model)):
+        raise RecipeError("this is a bundle already", where=model)
+    asked, folder = load_task_model(model), model_folder(model)
+    labelled: Sequence[Any] = ()
+    if dev is not None:
+        if not dev.is_file():
+            raise DataError("no such file", where=str(dev))
+        read = load_file(dev, task=asked.task.name, labels=asked.labels, language=language)
+        labelled = sample(read.examples, _LABELLED, seed=0)
+    if text is None:
+        examples = _beside(folder, asked.task) or list(labelled[:_SENTENCES])
+    else:
+        examples = _lines(text, asked.task.name)
+    if not examples:
+        raise DataError(
+            "there is no text to try the bundle on",
+            where=model,
+            do="name a file of it with --text, or of labelled examples with --dev",
+        )
+    loaded = load_encoder(folder, head=asked.task.head, attention="sdpa")
+    return make_bundle(
+        loaded,
+        asked,
+        Gate(examples, labelled),
+        folder=folder,
+        output=output,
+        int8=int8,
+        tolerance=TOLERANCE if tolerance is None else tolerance,
+    )
+
+
+def _lines(path: Path, task: str) -> list[Any]:
+    if not path.is_file():
+        raise DataError("no such file", where=str(path))
+    with path.open(encoding="utf-8") as lines:
+        read = [read_line(task, line, f"{path}:{n}") for n, line in enumerate(lines, start=1)]
+    found = [one.example for one in read if one.example is not None]
+    return sample(found, _SENTENCES, seed=0)
+
+
+def _beside(folder: Path, task: Any) -> list[Any]:
+    """Give held-out text from the store in which a model lies; nothing where it lies elsewhere."""
+    try:
+        manifest = json.loads((folder.parent / "manifest.json").read_text(encoding="utf-8"))
+        corpus = folder.parent.parent / f"corpus-{manifest['inputs']['corpus'][:12]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    files = sorted(corpus.glob("*.heldout.txt"))
+    found = []
+    for path in files:
+        lines = islice(read_texts(path), -(-_SENTENCES // len(files)))
+        found += [task.from_text(line, str(path)) for line in lines]
+    return [one for one in found if one is not None]

@@ -1,0 +1,79 @@
+"""Stage export: the student as a bundle that answers without torch."""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from limbeck.corpus import read_texts
+from limbeck.recipe import Recipe
+from limbeck.stages.labels import labels_section, read_labelled, train_files
+from limbeck.stages.record import Job, Outcome, Stage, languages_of
+from limbeck.tasks import TASKS
+
+BUNDLE = "bundle"
+"""Folder of the bundle in the artifact."""
+
+_SENTENCES, _LABELLED = 300, 2000
+"""Sentences on which the graph is compared with torch, and dev examples that judge 8 bits."""
+
+
+def _section(recipe: Recipe) -> dict[str, Any]:
+    assert recipe.export is not None
+    return {**recipe.export.model_dump(), **labels_section(recipe), "seed": recipe.seed}
+
+
+def _outside(recipe: Recipe) -> dict[str, str]:
+    return train_files(recipe)
+
+
+def _run(job: Job[Recipe]) -> Outcome:
+    from limbeck.encoder import load_encoder
+    from limbeck.export import Gate, make_bundle
+    from limbeck.judge import load_task_model
+
+    recipe, folder = job.recipe, job.inputs["task"].path("model")
+    assert recipe.export is not None
+    asked = load_task_model(folder)
+    model = load_encoder(folder, head=asked.task.head, attention="sdpa")
+    dev = sample(read_labelled(recipe).dev, _LABELLED, seed=recipe.seed)
+    texts = _texts(job)
+    found = make_bundle(
+        model,
+        asked,
+        Gate(texts or dev[:_SENTENCES], dev),
+        folder=folder,
+        output=job.folder / BUNDLE,
+        int8=recipe.export.int8,
+        tolerance=recipe.export.tolerance,
+        languages=(recipe.languages.source, *recipe.languages.targets),
+    )
+    return Outcome(metrics=found)
+
+
+def sample(examples: Any, count: int, *, seed: int) -> list[Any]:
+    """Give at most `count` examples, drawn without order being lost: files may be sorted."""
+    chosen = np.random.default_rng(seed).permutation(len(examples))[:count]
+    return [examples[i] for i in sorted(chosen)]
+
+
+def _texts(job: Job[Recipe]) -> list[Any]:
+    """Give held-out text of every language as examples, where the task can be asked of it."""
+    task, languages = TASKS[job.recipe.task.kind], languages_of(job.recipe)
+    found = []
+    for language in languages:
+        path = job.inputs["corpus"].path(f"{language}.heldout.txt")
+        lines = islice(read_texts(path), -(-_SENTENCES // len(languages)))
+        found += [task.from_text(line, str(path)) for line in lines]
+    return [one for one in found if one is not None]
+
+
+STAGE = Stage(
+    "export",
+    1,
+    ("corpus", "task"),
+    _section,
+    _outside,
+    _run,
+    wanted=lambda recipe: recipe.export is not None,
+)

@@ -1,0 +1,291 @@
+"""Bundles: what torch answers, without torch; damaged ones and strange input are told."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import limbeck as package
+from conftest import Finished, Told
+from limbeck import export as exporting
+from limbeck.answering import TaskModel, outputs_by
+from limbeck.architectures import ARCHITECTURES
+from limbeck.artifact import Store, file_hash, write_json
+from limbeck.benchmarks import load_file
+from limbeck.bundle import RECORD, read_bundle
+from limbeck.encoder import load_encoder
+from limbeck.errors import ArtifactError, ModelError
+from limbeck.export import Gate, export, inputs_of, matrices, quantized, to_onnx
+from limbeck.finetune import outputs_of, task_model
+from limbeck.judge import load_task_model
+from limbeck.runtime import Predictor, load, session
+from limbeck.tasks.windows import Window
+from test_encoder import PIECES, tiny_model
+
+Call = Callable[..., Told]
+
+STRANGE = ["", " ", "🙂 🙃", "שלום עולם", "a\0b", "e\u0301 ẹ́", "\u200f\u202eabc", "x" * 5000]
+
+
+@pytest.fixture(scope="module")
+def model(finished: Finished) -> Path:
+    (one,) = Store(finished.store).artifacts("task")
+    return one.folder / "model"
+
+
+@pytest.fixture(scope="module")
+def dev(tiny_data: Path) -> Path:
+    return tiny_data / "pos/aaa/dev.txt"
+
+
+@pytest.fixture(scope="module")
+def bundle(model: Path, dev: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from limbeck.shipping import ship
+
+    folder = tmp_path_factory.mktemp("bundle") / "pos.limbeck"
+    ship(str(model), folder, dev=dev, language="aaa", tolerance=0.05)
+    return folder
+
+
+@pytest.fixture
+def unpacked(bundle: Path, tmp_path: Path) -> Path:
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle: Path) -> Predictor:
+    return load(bundle)
+
+
+def test_a_bundle_answers_as_its_model_by_the_command_line(
+    model: Path, bundle: Path, tiny_data: Path, limbeck: Call, tmp_path: Path
+):
+    whole = tmp_path / "whole"
+    told = limbeck("export", model, "-o", whole, "--no-int8", "--json")
+    assert told.code == 0, told.err
+    found = json.loads(told.out)
+    assert found["precision"] == "fp32" and found["agreement"] == 1.0 and found["sentences"] > 0
+    file = tiny_data / "pos/bbb/test.txt"
+    scores = [
+        json.loads(limbeck("evaluate", one, "--task", "pos", "--file", file, "--json").out)
+        for one in (model, whole, bundle)
+    ]
+    assert scores[0] == scores[1], "to the digit"
+    assert scores[2]["metrics"]["accuracy"] == pytest.approx(
+        scores[0]["metrics"]["accuracy"], abs=0.1
+    )
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(["Ab cd.", "", "ef"]), encoding="utf-8")
+    first, second = (limbeck("predict", one, lines).out for one in (model, whole))
+    assert first == second and len(first.splitlines()) == 3
+    assert "this is a bundle already" in limbeck("export", bundle, "-o", tmp_path / "x").err
+    assert "is not empty" in limbeck("export", model, "-o", whole).err
+    copied = tmp_path / "copy"
+    copied.mkdir()
+    for path in model.iterdir():
+        (copied / path.name).write_bytes(path.read_bytes())
+    told = limbeck("export", copied, "-o", tmp_path / "y")
+    assert told.code == 2 and "no text to try the bundle on" in told.err
+
+
+def test_a_bundle_is_asked_without_torch(bundle: Path):
+    code = f"""
+import sys, limbeck
+found = limbeck.load({str(bundle)!r}).predict(["Ab cd.", "", {{"words": ["ef"]}}])
+assert [len(one["labels"]) for one in found] == [3, 0, 1], found
+assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_record_and_the_card_say_what_it_is(bundle: Path):
+    about, files = read_bundle(bundle)
+    assert (about.task, about.precision) == ("pos", "int8") and about.inputs[0] == "input_ids"
+    told = about.scores["int8"]
+    assert told["metric"] == "accuracy" and told["n"] == 24 and told["fall"] <= 0.05
+    page = files["README.md"].decode()
+    assert "In 8 bits accuracy is" in page and ", ".join(about.labels) in page
+    assert set(package.__all__) <= set(dir(package)) | {"load"} and package.load is load
+    with pytest.raises(AttributeError, match="no attribute 'unload'"):
+        package.unload  # noqa: B018
+
+
+def test_answers_do_not_hang_on_what_stands_beside_them(predictor: Predictor):
+    texts = ["Ab cd ef.", "gh", "Ij kl mn op qr st uv wx yz. " * 9, *STRANGE]
+    alone = [predictor.predict([text])[0] for text in texts]
+    assert predictor.predict(texts) == alone
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: predictor.predict([text])[0], texts * 4)) == alone * 4
+
+
+def test_strange_text_is_answered_with_places_in_it(predictor: Predictor):
+    for text in STRANGE:
+        (found,) = predictor.predict([text])
+        for word, (start, stop) in zip(found["words"], found.get("places", []), strict=True):
+            assert text[start:stop] == word
+        assert len(found["labels"]) == len(found["words"])
+
+
+def test_a_line_that_is_no_utf8_and_a_very_long_one(bundle: Path, limbeck: Call, tmp_path: Path):
+    file = tmp_path / "lines.txt"
+    file.write_bytes(b"fine\n\xff\n")
+    told = limbeck("predict", bundle, file)
+    assert told.code == 2 and f"{file}:2: the line is not UTF-8" in told.err
+    file.write_text("ab cd " * 1000, encoding="utf-8")
+    told = limbeck("predict", bundle, file)
+    assert told.code == 0 and len(json.loads(told.out)["labels"]) == 2000
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    record = json.loads((folder / RECORD).read_text())
+    record["sha256"] = {name: file_hash(folder / name) for name in record["sha256"]}
+    write_json(folder / RECORD, record | changes)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bit": (
+        lambda one: (one / "model.onnx").write_bytes((one / "model.onnx").read_bytes()[:-1] + b"x"),
+        "model.onnx: the bundle is damaged: a file has another checksum",
+    ),
+    "a file": (lambda one: (one / "tokenizer.json").unlink(), "missing.*no tokenizer.json"),
+    "no record": (lambda one: (one / RECORD).write_text("{"), "record cannot be read"),
+    "newer": (lambda one: rewritten(one, format=99), "newer limbeck's.*format 99.*upgrade"),
+    "a field": (lambda one: rewritten(one, colour="red"), "record cannot be read.*colour"),
+    "a task": (lambda one: rewritten(one, task="chess"), "does not know.*chess"),
+    "a graph": (
+        lambda one: [(one / "model.onnx").write_bytes(b"no graph"), rewritten(one)],
+        "graph cannot be run",
+    ),
+    "a tokenizer": (
+        lambda one: [(one / "tokenizer.json").write_text("{}"), rewritten(one)],
+        "tokenizer cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_bundle_is_refused(kind: str, unpacked: Path):
+    spoil, message = DAMAGE[kind]
+    spoil(unpacked)
+    with pytest.raises(ArtifactError, match=message):
+        load(unpacked)
+
+
+def test_an_archive_that_is_none_or_holds_more_is_refused(bundle: Path, tmp_path: Path):
+    with pytest.raises(ArtifactError, match="no such bundle"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "text.limbeck").write_text("no zip")
+    with pytest.raises(ArtifactError, match="not a readable zip archive"):
+        load(tmp_path / "text.limbeck")
+    other = tmp_path / "other.limbeck"
+    other.write_bytes(bundle.read_bytes())
+    with zipfile.ZipFile(other, "a") as archive:
+        archive.writestr("../outside", "x")
+    with pytest.raises(ArtifactError, match=r"holds a file that no bundle holds.*'\.\./outside'"):
+        load(other)
+    with zipfile.ZipFile(tmp_path / "less.limbeck", "w") as archive:
+        archive.writestr(RECORD, "{}")
+    with pytest.raises(ArtifactError, match=r"missing.*no model\.onnx"):
+        load(tmp_path / "less.limbeck")
+    torn = tmp_path / "torn.limbeck"
+    content = bytearray(bundle.read_bytes())
+    content[2000:2100] = bytes(100)
+    torn.write_bytes(content)
+    with pytest.raises(ArtifactError):
+        load(torn)
+
+
+@pytest.fixture(scope="module")
+def gate(model: Path, dev: Path) -> Gate:
+    asked = load_task_model(model)
+    found = load_file(dev, task="pos", labels=asked.labels, language="aaa").examples
+    return Gate(found[:8], found)
+
+
+def asked_of(loaded: Any, model: Path) -> TaskModel:
+    told = load_task_model(model)
+    return task_model(
+        loaded, told.tokenizer, task=told.task, labels=told.labels, max_pieces=told.max_pieces
+    )
+
+
+def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate):
+    loaded = load_encoder(model, head="tagging", attention="sdpa")
+    head: Any = loaded
+    with torch.no_grad():
+        # One of the states is huge, and the matrix after it makes up for that: in 32 bits nothing
+        # has changed, in 8 all other states are rounded to nothing.
+        head.head.norm.weight[0] *= 1e5
+        head.classifier.weight[:, 0] /= 1e5
+    asked = asked_of(loaded, model)
+    made = export(loaded, asked, Gate(gate.labelled), int8=True, tolerance=0.02)
+    found = made.found["int8"]
+    assert found["metric"] == "agreement with 32 bits" and found["n"] == 24
+    assert len(found["kept"]) == 1 and found["fall"] <= 0.02 and made.precision == "int8"
+
+
+def test_gates_that_do_not_open_are_told(model: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch):
+    loaded = load_encoder(model, head="tagging", attention="sdpa")
+    asked = asked_of(loaded, model)
+    with pytest.raises(ModelError, match=r"in 8 bits the model loses too much.*--no-int8"):
+        export(loaded, asked, gate, int8=True, tolerance=-1.0)
+    other = load_encoder(model, head="tagging", attention="sdpa")
+    with torch.no_grad():
+        other.classifier.weight.neg_()
+    with pytest.raises(ModelError, match="does not answer as torch does.*% of the answers agree"):
+        export(other, asked, gate, int8=False)
+    monkeypatch.setattr(exporting.torch.onnx, "export", lambda *_, **__: 1 / 0)
+    with pytest.raises(ModelError, match="modernbert with this head cannot be exported"):
+        export(loaded, asked, gate, int8=False)
+
+
+def test_rounded_tables_are_as_near_as_8_bits_are():
+    loaded = tiny_model("bert", "tagging", vocab_size=9000)
+    graph = to_onnx(loaded, head="tagging", windows=[window(5), window(9)])
+    small = quantized(graph, keep=matrices(graph))
+    assert small.ByteSize() < graph.ByteSize() - 9000 * 8 * 2
+    names = inputs_of(loaded, "tagging")
+    exact, rounded = (
+        outputs_by(session(one.SerializeToString(), names), [window(12)], head="tagging", pad_id=3)
+        for one in (graph, small)
+    )
+    assert 0 < np.abs(exact[0] - rounded[0]).max() < 0.05
+
+
+def window(pieces: int) -> Window:
+    ids = np.random.default_rng(pieces).integers(4, PIECES, pieces)
+    words = np.arange(1, pieces - 1)
+    return Window(0, ids, {"firsts": words, "lasts": words})
+
+
+EVERY = list(product(sorted(ARCHITECTURES), ("tagging", "text", "span", "tree")))
+OFTEN = {("modernbert", "tree"), ("xlm-roberta", "span"), ("bert", "text")}
+OFTEN |= {("deberta-v2", "tagging")}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "head"),
+    [pytest.param(*one, marks=() if one in OFTEN else pytest.mark.slow) for one in EVERY],
+)
+def test_every_architecture_gives_in_a_graph_what_it_gives_in_torch(model_type: str, head: str):
+    loaded = tiny_model(model_type, head)
+    graph = to_onnx(loaded, head=head, windows=[window(5), window(9)])
+    asked = [window(3), window(17), window(8), replace(window(8), example=1)]
+    run = session(graph.SerializeToString(), inputs_of(loaded, head))
+    pad = loaded.config.pad_token_id or 0
+    found = outputs_by(run, asked, head=head, pad_id=pad)
+    for one, other in zip(outputs_of(loaded, asked, head=head), found, strict=True):
+        assert one.shape == other.shape and np.allclose(one, other, atol=1e-4)
