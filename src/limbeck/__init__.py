@@ -1,21 +1,18 @@
 """limbeck distils a massively multilingual encoder into a small, fast model.
 
-Importing this package imports neither torch nor transformers.
+`limbeck.load(bundle)` gives a bundle to ask; it is `limbeck.runtime.load`, imported when it is asked
+for. Importing this package imports neither torch nor transformers.
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from limbeck.runtime import load
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load"]  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for only then."""
+    """Give `load`, which stands floors above."""
     if name == "load":
-        from limbeck.runtime import load
-
-        return load
+        return import_module("limbeck.runtime").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
