@@ -96,7 +96,7 @@ def choice() -> None:
     shapes = {"pieces": (250_002, 768), "positions": (514, 768)}
     shapes |= {f"layer {i}": (7_087_872,) for i in range(12)}
     before = {name: torch.randn(shape) for name, shape in shapes.items()}
-    after = {name: one + torch.randn_like(one) for name, one in before.items()}
+    after = {name: torch.randn(shape) for name, shape in shapes.items()}
     total = sum(one.numel() for one in before.values())
     held = _peak()
     started = time.perf_counter()
@@ -120,11 +120,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     given = parser.parse_args()
     print("# What LT-SFT costs\n")
-    print(f"Made by `python -m benchmarks.sparse_cost`; machine: {machine_line()};")
-    print(f"{torch.get_num_threads()} threads. Steps of {BATCH} x {PIECES} pieces, in turn.\n")
+    print("Made by `python -m benchmarks.sparse_cost --teacher $TEACHER` (afro-mini);")
+    print(f"machine: {machine_line()}; {torch.get_num_threads()} threads.\n")
+    choice()  # first: a process' memory is known by its peak alone
+    print(f"\nSteps of {BATCH} x {PIECES} pieces, in turn:\n")
     steps(given.teacher, given.rounds)
-    print()
-    choice()
 
 
 if __name__ == "__main__":

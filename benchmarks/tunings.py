@@ -4,11 +4,11 @@
     python -m benchmarks.tunings table --out FOLDER > results/tunings.md
 
 `run` tunes on the first English sentences of a task and scores the first test sentences of each
-language; each result is a file in FOLDER, and one that is there is not made again, so that several
-processes may share the work (`--tasks`, `--seeds`). The first training of LT-SFT is the full one,
-so it is carried out once for all densities. The student is phase 1's of the shipped recipe
-`parsing` (English and the three targets); its phase 2 is distilled from the teacher that was tuned
-in full, without unlabelled text. No target's label is read but for the scores.
+language. Each task and seed leaves files in FOLDER and is not done again, so several processes may
+share the work (`--tasks`, `--seeds`). The first training of LT-SFT is the full one, so it is
+carried out once for all densities. The student is phase 1's of the shipped recipe `parsing`
+(English and the three targets); its phase 2 is distilled from the teacher that was tuned in full,
+without unlabelled text. No target's label is read but for the scores.
 """
 
 import argparse
@@ -247,7 +247,8 @@ def measure(task: Task, data: Data, pupil: Pupil, *, seed: int, place: Path) -> 
     counted: dict[str, np.ndarray] = {}
     whole = None
     for row, model, cost in tunings_of(task, data, pupil, seed=seed):
-        whole, costs[row] = whole or model, cost
+        whole = model if whole is None else whole
+        costs[row] = cost
         for language, examples in data.tests.items():
             found = predict(
                 model,

@@ -18,16 +18,19 @@ import torch
 import limbeck as package
 from conftest import Finished, Told
 from limbeck import export as exporting
+from limbeck import pipeline
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.architectures import ARCHITECTURES
 from limbeck.artifact import Store, file_hash, write_json
 from limbeck.benchmarks import load_file
-from limbeck.bundle import RECORD, read_bundle
+from limbeck.bundle import RECORD, _digest, read_bundle
 from limbeck.encoder import load_encoder
-from limbeck.errors import ArtifactError, ModelError
+from limbeck.errors import ArtifactError, DataError, ExportError
 from limbeck.export import Gate, export, inputs_of, matrices, quantized, to_onnx
 from limbeck.finetune import outputs_of, task_model
 from limbeck.judge import load_task_model
+from limbeck.recipe import read_recipe
+from limbeck.report import write_report
 from limbeck.runtime import Predictor, load, session
 from limbeck.tasks.windows import Window
 from test_encoder import PIECES, tiny_model
@@ -118,7 +121,7 @@ def test_the_record_and_the_card_say_what_it_is(bundle: Path):
     assert told["metric"] == "accuracy" and told["n"] == 24 and told["fall"] <= 0.05
     page = files["README.md"].decode()
     assert "In 8 bits accuracy is" in page and ", ".join(about.labels) in page
-    assert set(package.__all__) <= set(dir(package)) | {"load"} and package.load is load
+    assert package.load is load
     with pytest.raises(AttributeError, match="no attribute 'unload'"):
         package.unload  # noqa: B018
 
@@ -139,6 +142,49 @@ def test_strange_text_is_answered_with_places_in_it(predictor: Predictor):
         assert len(found["labels"]) == len(found["words"])
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("Ab cd", "is one text; found 'Ab cd'; expected a list"),
+        ([5], "input 0: is neither a text nor an object; found int"),
+        ([{"words": {1}}], "input 0: is no JSON"),
+        ([{"word": []}], "input 0: the field text is no text"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(predictor: Predictor, inputs: Any, message: str):
+    with pytest.raises(DataError, match=message):
+        predictor.predict(inputs)
+
+
+def test_a_recipe_s_bundle_is_scored_beside_the_rest(finished: Finished, kept_store: Path):
+    recipe = read_recipe(finished.recipe, ["export.tolerance=0.2"])
+    told = pipeline.run(recipe, Store(kept_store), name="shipped").to_dict()
+    rows = told["scores"]
+    assert list(rows["student, bundle"]) == ["aaa", "bbb"]
+    values = [rows[one]["bbb"]["metrics"]["accuracy"] for one in ("student", "student, bundle")]
+    assert values[0] == pytest.approx(values[1], abs=0.2)
+    assert told["speed"]["student, bundle"]["p50_ms"] > 0
+    made = Path(told["artifacts"]["export"]) / "bundle"
+    about, _ = read_bundle(made)
+    assert about.languages == ("aaa", "bbb") and about.scores["int8"]["metric"] == "accuracy"
+    write_report("shipped", kept_store, kept_store / "report.html")
+    assert "student, bundle" in (kept_store / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_bundle_that_8_bits_would_break_is_made_in_32(
+    finished: Finished, kept_store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(exporting, "_fall", lambda *_: {
+        "metric": "x", "fall": 1.0, "int8": 0.0, "fp32": 1.0, "n": 1
+    })  # fmt: skip
+    monkeypatch.setattr(exporting, "_by_damage", lambda *_: [])
+    recipe = read_recipe(finished.recipe, ["export.int8=true"])
+    made = pipeline.run(recipe, Store(kept_store), until="export").artifacts
+    told = made["export"].manifest.metrics
+    assert told["precision"] == "fp32" and "loses too much" in told["refused_int8"]
+    assert set(made) == {"corpus", "vocabulary", "teacher", "student", "general", "task", "export"}
+
+
 def test_a_line_that_is_no_utf8_and_a_very_long_one(bundle: Path, limbeck: Call, tmp_path: Path):
     file = tmp_path / "lines.txt"
     file.write_bytes(b"fine\n\xff\n")
@@ -152,7 +198,8 @@ def test_a_line_that_is_no_utf8_and_a_very_long_one(bundle: Path, limbeck: Call,
 def rewritten(folder: Path, **changes: Any) -> None:
     record = json.loads((folder / RECORD).read_text())
     record["sha256"] = {name: file_hash(folder / name) for name in record["sha256"]}
-    write_json(folder / RECORD, record | changes)
+    record |= changes
+    write_json(folder / RECORD, record | {"record": _digest(record)})
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -163,7 +210,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file": (lambda one: (one / "tokenizer.json").unlink(), "missing.*no tokenizer.json"),
     "no record": (lambda one: (one / RECORD).write_text("{"), "record cannot be read"),
     "newer": (lambda one: rewritten(one, format=99), "newer limbeck's.*format 99.*upgrade"),
-    "a field": (lambda one: rewritten(one, colour="red"), "record cannot be read.*colour"),
+    "a letter": (
+        lambda one: (one / RECORD).write_text((one / RECORD).read_text().replace("NOUN", "NOON")),
+        "limbeck.json: the bundle is damaged",
+    ),
     "a task": (lambda one: rewritten(one, task="chess"), "does not know.*chess"),
     "a graph": (
         lambda one: [(one / "model.onnx").write_bytes(b"no graph"), rewritten(one)],
@@ -240,15 +290,15 @@ def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate):
 def test_gates_that_do_not_open_are_told(model: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch):
     loaded = load_encoder(model, head="tagging", attention="sdpa")
     asked = asked_of(loaded, model)
-    with pytest.raises(ModelError, match=r"in 8 bits the model loses too much.*--no-int8"):
+    with pytest.raises(ExportError, match=r"in 8 bits the model loses too much.*--no-int8"):
         export(loaded, asked, gate, int8=True, tolerance=-1.0)
     other = load_encoder(model, head="tagging", attention="sdpa")
     with torch.no_grad():
         other.classifier.weight.neg_()
-    with pytest.raises(ModelError, match="does not answer as torch does.*% of the answers agree"):
+    with pytest.raises(ExportError, match="does not answer as torch does.*% of the answers agree"):
         export(other, asked, gate, int8=False)
     monkeypatch.setattr(exporting.torch.onnx, "export", lambda *_, **__: 1 / 0)
-    with pytest.raises(ModelError, match="modernbert with this head cannot be exported"):
+    with pytest.raises(ExportError, match="modernbert with this head cannot be exported"):
         export(loaded, asked, gate, int8=False)
 
 
@@ -256,6 +306,7 @@ def test_rounded_tables_are_as_near_as_8_bits_are():
     loaded = tiny_model("bert", "tagging", vocab_size=9000)
     graph = to_onnx(loaded, head="tagging", windows=[window(5), window(9)])
     small = quantized(graph, keep=matrices(graph))
+    assert not any(node.op_type == "MatMulInteger" for node in small.graph.node)
     assert small.ByteSize() < graph.ByteSize() - 9000 * 8 * 2
     names = inputs_of(loaded, "tagging")
     exact, rounded = (

@@ -80,7 +80,7 @@ def test_what_cannot_be_done_is_one_line(model: Path, tmp_path: Path, limbeck: C
     )
     limbeck("delta", "apply", model, delta, "-o", on)
     found = limbeck("delta", "revert", on, other, "-o", tmp_path / "off").err
-    assert "these are not the deltas that are on this model" in found
+    assert "these deltas are not all on this model" in found
     found = limbeck("delta", "apply", on, other, "-o", tmp_path / "off").err
     assert "deltas are on this model already" in found
     (model / "model.safetensors").write_bytes(b"broken")

@@ -95,7 +95,7 @@ def test_explain_tells_a_section_a_language_and_everything():
     assert len(explain("recipe")) == len(OWN)
     assert len(explain("pretrain", PRETRAINING)) == len(FIELDS) - len(OWN)
     lines = explain("teacher")
-    assert lines[0].startswith("[teacher]") and len(lines) == 15
+    assert lines[0].startswith("[teacher]") and len(lines) == 16
     assert explain("corpus.yor.path") == explain("corpus.LANG.path")
     assert explain("corpus.yor") == explain("corpus.LANG")
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from limbeck.architectures import ARCHITECTURES, architecture_of
 from limbeck.delta import SparseDelta
-from limbeck.errors import ModelError, RecipeError
+from limbeck.errors import RecipeError
 from limbeck.parameters import encoder_tensors, head_tensors, linear_layers
 from limbeck.sections import Machine, Tuning
 from limbeck.sparse import Hold
@@ -145,7 +145,7 @@ def test_names_that_freeze_nothing_are_told():
 
 
 def test_more_entries_than_there_are_is_told(tmp_path: Path):
-    with pytest.raises(ModelError, match="not so many entries.*found 1000000"):
+    with pytest.raises(RecipeError, match="cannot choose so many entries; found 1000000"):
         tuned(tiny_model("bert", head="tagging"), Tuning(kind="lt-sft", entries=10**6), tmp_path)
 
 

@@ -1,6 +1,6 @@
 """limbeck distils a massively multilingual encoder into a small, fast model.
 
-`limbeck.load(bundle)` gives a bundle to ask; it is `limbeck.runtime.load`, imported when it is asked
+`limbeck.load(bundle)` gives a bundle to ask: `limbeck.runtime.load`, imported when it is asked
 for. Importing this package imports neither torch nor transformers.
 """
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]  # noqa: F822
+__all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ It holds `model.onnx`, `tokenizer.json`, `limbeck.json` (what is answered and ho
 other files) and `README.md`. Nothing in it is code, and nothing is unpickled.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.artifact import check_new_folder, disk_errors, file_hash, write_json
+from limbeck.artifact import check_new_folder, disk_errors, file_hash, key, write_json
 from limbeck.errors import ArtifactError
 
 FORMAT = 1
@@ -77,16 +78,21 @@ def write_bundle(files: Path, about: Bundle, output: Path) -> None:
     """
     check_new_folder(output)
     sums = {name: file_hash(files / name) for name in _FILES if name != RECORD}
-    write_json(files / RECORD, {"format": FORMAT, **asdict(about), "sha256": sums})
+    record = {"format": FORMAT, **asdict(about), "sha256": sums}
+    write_json(files / RECORD, record | {"record": _digest(record)})
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
     partial = output.absolute().with_name(f".{output.name}.{os.getpid()}.part")
     with disk_errors(output):
         try:
             if output.suffix == SUFFIX:
                 with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
                     for name in _FILES:
-                        archive.write(files / name, name)
+                        # No date of the files': the same model gives the same bytes.
+                        entry = zipfile.ZipInfo(name)
+                        entry.compress_type = zipfile.ZIP_DEFLATED
+                        archive.writestr(entry, (files / name).read_bytes())
             else:
-                partial.mkdir(parents=True)
+                partial.mkdir()
                 for name in _FILES:
                     shutil.copyfile(files / name, partial / name)
             partial.replace(output)
@@ -109,30 +115,26 @@ def read_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
     """
     files = _from_archive(path) if path.is_file() else _from_folder(path)
     record = _record(files.pop(RECORD), path)
-    sums = record.pop("sha256", None)
+    sums = record.pop("sha256")
     for name, content in files.items():
-        if not isinstance(sums, dict) or sums.get(name) != _sum(content):
-            raise ArtifactError(
-                "the bundle is damaged: a file has another checksum",
-                where=f"{path}: {name}",
-                found=_sum(content)[:12],
-                expected=str((sums or {}).get(name))[:12],
-                do="fetch or export it again",
-            )
-    try:
-        record["labels"], record["inputs"] = tuple(record["labels"]), tuple(record["inputs"])
-        record["languages"] = tuple(record["languages"])
-        return Bundle(**record), files
-    except (TypeError, KeyError) as error:
-        raise ArtifactError(
-            "the bundle's record cannot be read", where=f"{path}: {RECORD}", found=str(error)
-        ) from None
+        if sums.get(name) != hashlib.sha256(content).hexdigest():
+            raise _damaged(path, name)
+    for name in ("labels", "inputs", "languages"):
+        record[name] = tuple(record[name])
+    return Bundle(**record), files
 
 
-def _sum(content: bytes) -> str:
-    import hashlib
+def _digest(record: Mapping[str, Any]) -> str:
+    """Give the hash of a record's fields, but for the one that holds it."""
+    return key({name: value for name, value in record.items() if name != "record"})
 
-    return hashlib.sha256(content).hexdigest()
+
+def _damaged(path: Path, name: str) -> ArtifactError:
+    return ArtifactError(
+        "the bundle is damaged: a file has another checksum",
+        where=f"{path}: {name}",
+        do="fetch or export it again",
+    )
 
 
 def _from_folder(path: Path) -> dict[str, bytes]:
@@ -196,4 +198,7 @@ def _record(content: bytes, path: Path) -> dict[str, Any]:
             expected=f"at most {FORMAT}",
             do="upgrade limbeck",
         )
+    if record.get("record") != _digest({"format": version, **record}):
+        raise _damaged(path, RECORD)
+    del record["record"]
     return dict(record)

@@ -167,7 +167,7 @@ class Undo:
         Raises:
             ModelError: A tensor does not fit, or something else has changed these entries since.
         """
-        _check_fit(tensors, self.parts, self.dense)
+        check_fit(tensors, self.parts, self.dense)
         if _places_hash(tensors, self.parts, self.dense) != self.written:
             raise ModelError(
                 "the model was changed after this delta was applied",
@@ -216,6 +216,25 @@ def base_hash(tensors: Mapping[str, Tensor]) -> str:
         for chunk in tensor.contiguous().view(-1).view(torch.uint8).split(_BYTES_AT_ONCE):
             digest.update(chunk.cpu().numpy().data)
     return digest.hexdigest()
+
+
+def check_fit(
+    tensors: Mapping[str, Tensor], parts: Mapping[str, Part], dense: Mapping[str, Tensor]
+) -> None:
+    """Refuse tensors that lack one of these, or have another shape.
+
+    Raises:
+        ModelError: They do.
+    """
+    shapes = {name: part.shape for name, part in parts.items()}
+    for name, shape in (shapes | {name: tuple(head.shape) for name, head in dense.items()}).items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            raise ModelError(
+                "the delta does not fit the model",
+                where=name,
+                found=str(list(tensors[name].shape)) if name in tensors else "no such tensor",
+                expected=str(list(shape)),
+            )
 
 
 def check_base(tensors: Mapping[str, Tensor], delta: SparseDelta) -> None:
@@ -299,7 +318,7 @@ def apply(
         ArtifactError: The tensors are not the delta's base.
     """
     heads = dict(delta.dense) if dense else {}
-    _check_fit(tensors, delta.parts, heads)
+    check_fit(tensors, delta.parts, heads)
     if not foreign:
         check_base(tensors, delta)
     old = {}
@@ -343,8 +362,8 @@ def revert_with(
     """
     total = [reduce(add, keep)] if keep else []
     for one in (delta, *total):
-        _check_fit(tensors, one.parts, {})
-        _check_fit(base, one.parts, {})
+        check_fit(tensors, one.parts, {})
+        check_fit(base, one.parts, {})
         for name in one.parts:
             if tensors[name].dtype != base[name].dtype:
                 found, expected = str(base[name].dtype), str(tensors[name].dtype)
@@ -490,20 +509,6 @@ def _mapped(delta: SparseDelta, change: Callable[[Tensor], Tensor]) -> SparseDel
         for name, part in delta.parts.items()
     }
     return SparseDelta(parts, delta.base, delta.dense, delta.provenance)
-
-
-def _check_fit(
-    tensors: Mapping[str, Tensor], parts: Mapping[str, Part], dense: Mapping[str, Tensor]
-) -> None:
-    shapes = {name: part.shape for name, part in parts.items()}
-    for name, shape in (shapes | {name: tuple(head.shape) for name, head in dense.items()}).items():
-        if name not in tensors or tuple(tensors[name].shape) != shape:
-            raise ModelError(
-                "the delta does not fit the model",
-                where=name,
-                found=str(list(tensors[name].shape)) if name in tensors else "no such tensor",
-                expected=str(list(shape)),
-            )
 
 
 def _short(found: str) -> str:

@@ -71,11 +71,12 @@ def delta_revert(model: ModelArgument, deltas: DeltasArgument, output: NewFolder
 def delta_add(
     deltas: DeltasArgument,
     output: Annotated[Path, typer.Option("-o", "--output", help="The sum's file.")],
+    foreign: Annotated[bool, typer.Option("--foreign", help="Allow other bases.")] = False,
 ) -> None:
     """Write the sum of deltas of one base."""
     from limbeck.deltas import add_up
 
-    print(f"{output}  {add_up(deltas, output)} entries")
+    print(f"{output}  {add_up(deltas, output, foreign=foreign)} entries")
 
 
 def adapt(

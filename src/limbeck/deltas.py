@@ -50,7 +50,7 @@ def show(path: Path) -> dict[str, Any]:
     totals = {name: _size(part.shape) for name, part in delta.parts.items()}
     return {
         "entries": len(delta),
-        "bytes": path.stat().st_size,
+        "bytes": (path / SFT_FILE if path.is_dir() else path).stat().st_size,
         "base": delta.base,
         "provenance": dict(delta.provenance),
         "dense": sorted(delta.dense),
@@ -84,7 +84,9 @@ def put_on(model: Path, deltas: Sequence[Path], output: Path, *, foreign: bool =
             where=str(model),
             do="take them off first, or put all of them on at once",
         )
-    read = {_hash(path): read_delta(path) for path in deltas}
+    read = {delta_hash(path): read_delta(path) for path in deltas}
+    if len(read) < len(deltas):
+        raise ArtifactError("a delta is named twice", where=", ".join(map(str, deltas)))
     with _rewritten(model, output) as (tensors, folder):
         _on(folder, tensors, read, foreign=foreign)
 
@@ -104,7 +106,7 @@ def take_off(model: Path, deltas: Sequence[Path], output: Path) -> None:
         LimbeckError: They are not all on, or the weights were changed since.
     """
     check_new_folder(output)
-    on, given = _record(model), [_hash(path) for path in deltas]
+    on, given = _record(model), [delta_hash(path) for path in deltas]
     if not set(given) <= set(on):
         raise ArtifactError(
             "these deltas are not all on this model",
@@ -128,17 +130,17 @@ def _on(
     from limbeck.delta import add, apply
 
     total = reduce(lambda a, b: add(a, b, foreign=foreign), deltas.values())
-    new = total.dense.keys() - tensors.keys()
+    _check_dtype(tensors, total, foreign=foreign)
     about = next(filter(None, (_config_in(one.provenance) for one in deltas.values())), None)
-    if new and about:
-        # The base's own head goes, the task's comes.
+    if total.dense and about:
+        # The base's own head goes, the task's comes, and with it what is answered.
+        undo = apply(tensors, total, foreign=foreign, dense=False)
         outside = [name for name in tensors if name not in total.parts]
         save_file({name: tensors.pop(name) for name in outside}, folder / HEAD_BEFORE)
+        tensors.update(total.dense)
         config = folder / "config.json"
         shutil.copyfile(config, folder / CONFIG_BEFORE)
         write_json(config, json.loads(config.read_text(encoding="utf-8")) | dict(about))
-        undo = apply(tensors, total, foreign=foreign, dense=False)
-        tensors.update(total.dense)
     else:
         undo = apply(tensors, total, foreign=foreign)
     undo.save(folder / UNDO)
@@ -146,6 +148,21 @@ def _on(
     (folder / COPIES).mkdir()
     for name, delta in deltas.items():
         delta.save(folder / COPIES / _copy(name))
+
+
+def _check_dtype(tensors: Mapping[str, Any], delta: "SparseDelta", *, foreign: bool) -> None:
+    """Tell why a model that is not stored in float32 is not the base of what limbeck made of it."""
+    from limbeck.delta import base_hash, check_fit
+
+    check_fit(tensors, delta.parts, {})
+    named = {name: tensors[name] for name in delta.parts}
+    kinds = {str(one.dtype) for one in named.values()} - {"torch.float32"}
+    if kinds and not foreign and delta.base != base_hash(named):
+        raise ArtifactError(
+            "the model is not stored in float32, in which deltas are made",
+            found=", ".join(sorted(kinds)),
+            do="save it once in float32: from_pretrained(…, dtype='float32').save_pretrained(…)",
+        )
 
 
 def _off(folder: Path, tensors: dict[str, Any]) -> None:
@@ -175,7 +192,12 @@ def _config_in(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next(filter(None, found), None)
 
 
-def _hash(path: Path) -> str:
+def delta_hash(path: Path) -> str:
+    """Give the hash of a delta's file, or of what is read of an SFT's folder.
+
+    Raises:
+        ArtifactError: There is none.
+    """
     return file_hash(path / SFT_FILE if path.is_dir() else path)
 
 
@@ -183,15 +205,20 @@ def _copy(name: str) -> str:
     return f"{name[:12]}.safetensors"
 
 
-def add_up(deltas: Sequence[Path], output: Path) -> int:
+def add_up(deltas: Sequence[Path], output: Path, *, foreign: bool = False) -> int:
     """Write the sum of deltas of one base; give its number of entries.
+
+    Args:
+        deltas: Files, or folders that composable-sft published.
+        output: The sum's file.
+        foreign: Allow other bases, and ones that are not known.
 
     Raises:
         LimbeckError: A delta is damaged, or they are of different bases.
     """
     from limbeck.delta import add
 
-    total = reduce(add, map(read_delta, deltas))
+    total = reduce(lambda a, b: add(a, b, foreign=foreign), map(read_delta, deltas))
     total.save(output)
     return len(total)
 

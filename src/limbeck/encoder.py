@@ -70,6 +70,7 @@ def load_encoder(
     labels: Sequence[str] | None = None,
     allow_remote_code: bool = False,
     seed: int = 0,
+    whole: bool = False,
 ) -> PreTrainedModel:
     """Load an encoder in float32, in eval mode, on the CPU.
 
@@ -85,6 +86,7 @@ def load_encoder(
         allow_remote_code: Accept a checkpoint that names code of its own. That code is not run
             even then: every architecture in the table is transformers' own.
         seed: Seed of the tensors that the checkpoint lacks.
+        whole: Refuse a checkpoint that lacks the head.
 
     Raises:
         ModelError: If the folder or its `config.json` does not exist, the weights are pickled,
@@ -109,7 +111,7 @@ def load_encoder(
             torch.default_generator.manual_seed(seed)
             loaded, info = from_pretrained(kind, name, f"head {head!r}", options)
     check_shapes(info["mismatched_keys"], name)
-    _check_missing(loaded, info["missing_keys"], name)
+    _check_missing(loaded, info["missing_keys"], name, whole=whole)
     return loaded.eval()
 
 
@@ -341,7 +343,9 @@ def check_shapes(
         )
 
 
-def _check_missing(model: PreTrainedModel, missing: Sequence[str], where: str) -> None:
+def _check_missing(
+    model: PreTrainedModel, missing: Sequence[str], where: str, *, whole: bool
+) -> None:
     prefix = base_prefix(model)
     names = sorted(missing)
     encoder = [name for name in names if name.startswith(prefix) and ".pooler." not in f".{name}"]
@@ -351,6 +355,14 @@ def _check_missing(model: PreTrainedModel, missing: Sequence[str], where: str) -
             where=where,
             found=f"no {encoder[0]}",
             expected=f"all tensors of {type(model).__name__}",
+        )
+    if names and whole:
+        raise ModelError(
+            "the checkpoint lacks its head",
+            where=where,
+            found=f"no {names[0]}",
+            expected=f"all tensors of {type(model).__name__}",
+            do="name a model that was pretrained, not one tuned on a task",
         )
     if names and model.get_output_embeddings() is not None:
         logger.warning(

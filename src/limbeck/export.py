@@ -9,7 +9,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,10 +27,11 @@ from transformers import PreTrainedModel
 from limbeck.answering import TaskModel, outputs_by, side_by_side
 from limbeck.artifact import check_new_folder
 from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, write_bundle
-from limbeck.errors import ModelError
+from limbeck.errors import ExportError
 from limbeck.evaluate import loyalty, score
 from limbeck.heads import HEADS, head_logits, reads_types
 from limbeck.runtime import session
+from limbeck.tasks import Task
 from limbeck.tasks.windows import Window
 
 log = logging.getLogger(__name__)
@@ -105,12 +106,12 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
         windows: Two of the task, of different lengths if possible: what is traced.
 
     Raises:
-        ModelError: torch cannot export this architecture.
+        ExportError: torch cannot export this architecture.
     """
     inputs = inputs_of(model, head)
     batch = side_by_side(windows, model.config.pad_token_id or 0)
     none = np.zeros_like(batch["input_ids"])
-    tables = tuple(torch.from_numpy(batch.get(name, none)) for name in inputs)
+    tables = tuple(torch.from_numpy(_several(batch.get(name, none))) for name in inputs)
     free = torch.export.Dim.DYNAMIC
     try:
         with _quiet():
@@ -126,7 +127,7 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
             )
     except Exception as error:  # the exporter raises classes of many libraries
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(
+        raise ExportError(
             f"a {model.config.model_type} with this head cannot be exported by torch",
             where=head,
             found=first[:200],
@@ -136,6 +137,14 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
     # Shapes noted before constants were folded would contradict those after.
     del graph.graph.value_info[:]
     return graph
+
+
+def _several(table: np.ndarray) -> np.ndarray:
+    """Repeat what there is once: the exporter takes an axis of length 1 for a constant."""
+    for axis, length in enumerate(table.shape):
+        if length == 1:
+            table = np.repeat(table, 2, axis=axis)
+    return table
 
 
 @contextmanager
@@ -163,6 +172,15 @@ def quantized(graph: onnx.ModelProto, *, keep: Sequence[str] = ()) -> onnx.Model
         graph: In 32 bits; it is not touched.
         keep: Names of nodes that stay as they are.
     """
+    chosen = [one for one in matrices(graph) if one not in keep]
+    small = _copy(graph)
+    if chosen:  # onnxruntime takes an empty list for all
+        small = _rounded(small, chosen)
+    _shorten_tables(small)
+    return small
+
+
+def _rounded(graph: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
@@ -172,18 +190,16 @@ def quantized(graph: onnx.ModelProto, *, keep: Sequence[str] = ()) -> onnx.Model
         root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter has done
         try:
             quantize_dynamic(
-                _copy(graph),
+                graph,
                 path,
                 op_types_to_quantize=["MatMul", "Gemm"],
-                nodes_to_quantize=[one for one in matrices(graph) if one not in keep],
+                nodes_to_quantize=list(nodes),
                 per_channel=True,
                 weight_type=QuantType.QInt8,
             )
         finally:
             root.setLevel(level)
-        small = onnx.load(path)
-    _shorten_tables(small)
-    return small
+        return onnx.load(path)
 
 
 def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -263,34 +279,48 @@ def export(
         tolerance: Most that the score may fall in 8 bits, as a share (0.005 is half a point).
 
     Raises:
-        ModelError: The architecture cannot be exported, or a gate does not open.
+        ExportError: The architecture cannot be exported, or a gate does not open.
     """
     head = asked.task.head
     windows = asked.task.encode(
         gate.examples[:64], asked.tokenizer, None, max_pieces=asked.max_pieces
     )
     traced = sorted(windows, key=lambda one: len(one.pieces))[:: max(1, len(windows) - 1)][:2]
-    graph = to_onnx(model, head=head, windows=traced)
-    inputs = inputs_of(model, head)
-    whole = _on(graph, inputs, asked, pad_id=model.config.pad_token_id or 0)
+    graph, inputs = to_onnx(model, head=head, windows=traced), inputs_of(model, head)
+    ask = partial(_on, inputs=inputs, asked=asked, pad_id=model.config.pad_token_id or 0)
+    whole = ask(graph)
     found = _parity(asked, whole, gate)
     if not int8:
         return Exported(graph, inputs, "fp32", found)
+    small, told = _in_8_bits(graph, ask, gate, windows=windows, tolerance=tolerance)
+    return Exported(small, inputs, "int8", {**found, "int8": told})
+
+
+def _in_8_bits(
+    graph: onnx.ModelProto,
+    ask: Callable[[onnx.ModelProto], TaskModel],
+    gate: Gate,
+    *,
+    windows: Sequence[Window],
+    tolerance: float,
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Round a graph; where it loses too much, keep its most sensitive matrices as they are.
+
+    Raises:
+        ExportError: It loses too much nevertheless.
+    """
+    whole = ask(graph)
     kept: list[str] = []
-    ranked: list[str] | None = None
+    ranked: list[str] = []
+    expected = _answers(whole, gate)
     while True:
         small = quantized(graph, keep=kept)
-        told = _fall(
-            asked, whole, _on(small, inputs, asked, pad_id=model.config.pad_token_id or 0), gate
-        )
+        told = _fall(whole.task, expected, _answers(ask(small), gate), gate)
         if told["fall"] <= tolerance:
-            break
-        if ranked is None:
-            ranked = _by_damage(
-                graph, inputs, asked, windows, pad_id=model.config.pad_token_id or 0
-            )
+            return small, {**told, "kept": kept}
+        ranked = ranked or _by_damage(graph, ask, windows)
         if len(kept) >= min(_MOST_KEPT, len(ranked)):
-            raise ModelError(
+            raise ExportError(
                 "in 8 bits the model loses too much",
                 where=told["metric"],
                 found=f"{100 * told['int8']:.2f} against {100 * told['fp32']:.2f} in 32 bits, "
@@ -305,7 +335,6 @@ def export(
             100 * told["fall"],
             ", ".join(kept),
         )
-    return Exported(small, inputs, "int8", {**found, "int8": {**told, "kept": kept}})
 
 
 def make_bundle(
@@ -404,14 +433,14 @@ def _parity(asked: TaskModel, whole: TaskModel, gate: Gate) -> dict[str, Any]:
     """Compare a graph with torch.
 
     Raises:
-        ModelError: They disagree in more answers than allowed.
+        ExportError: They disagree in more answers than allowed.
     """
     windows = asked.task.encode(gate.examples, asked.tokenizer, None, max_pieces=asked.max_pieces)
     pairs = zip(asked.outputs(windows), whole.outputs(windows), strict=True)
-    apart = max(float(np.abs(a - b).max()) for a, b in pairs)
+    apart = max(float(np.abs(a - b).max(initial=0)) for a, b in pairs)
     agree = loyalty(asked.task, whole.answer(gate.examples), asked.answer(gate.examples))
     if agree < PARITY or not np.isfinite(apart):
-        raise ModelError(
+        raise ExportError(
             "the exported graph does not answer as torch does",
             found=f"{100 * agree:.2f} % of the answers agree, scores differ by up to {apart:.3g}",
             expected=f"at least {100 * PARITY:.1f} %",
@@ -419,39 +448,32 @@ def _parity(asked: TaskModel, whole: TaskModel, gate: Gate) -> dict[str, Any]:
     return {"sentences": len(gate.examples), "agreement": agree, "largest_difference": apart}
 
 
-def _fall(asked: TaskModel, whole: TaskModel, small: TaskModel, gate: Gate) -> dict[str, Any]:
+def _answers(asked: TaskModel, gate: Gate) -> list[Any]:
+    return asked.answer(gate.labelled or gate.examples)
+
+
+def _fall(task: Task, before: list[Any], after: list[Any], gate: Gate) -> dict[str, Any]:
     """Score 8 bits beside 32: on gold labels, or on the answers of 32 bits where there are none."""
-    task = asked.task
     if gate.labelled:
-        values = [
-            score(task, gate.labelled, one.answer(gate.labelled), language="dev", resamples=1)
-            for one in (whole, small)
-        ]
-        before, after = (one.metrics[task.primary] for one in values)
-        told = {"metric": task.primary, "n": len(gate.labelled)}
+        first, second = (
+            score(task, gate.labelled, one, language="dev", resamples=1).metrics[task.primary]
+            for one in (before, after)
+        )
+        told: dict[str, Any] = {"metric": task.primary, "n": len(gate.labelled)}
     else:
-        answers = [one.answer(gate.examples) for one in (whole, small)]
-        before, after = 1.0, loyalty(task, answers[1], answers[0])
+        first, second = 1.0, loyalty(task, after, before)
         told = {"metric": "agreement with 32 bits", "n": len(gate.examples)}
-    return {**told, "fp32": before, "int8": after, "fall": before - after}
+    return {**told, "fp32": first, "int8": second, "fall": first - second}
 
 
 def _by_damage(
-    graph: onnx.ModelProto,
-    inputs: Sequence[str],
-    asked: TaskModel,
-    windows: Sequence[Window],
-    *,
-    pad_id: int,
+    graph: onnx.ModelProto, ask: Callable[[onnx.ModelProto], TaskModel], windows: Sequence[Window]
 ) -> list[str]:
     """Rank matrices by how far the scores move if that one alone is rounded, most first."""
-    exact = _on(graph, inputs, asked, pad_id=pad_id).outputs(windows)
-    every = matrices(graph)
+    exact = ask(graph).outputs(windows)
     moved = {}
-    for name in every:
-        alone = quantized(graph, keep=[one for one in every if one != name])
-        found = _on(alone, inputs, asked, pad_id=pad_id).outputs(windows)
-        moved[name] = float(
-            np.mean([np.abs(a - b).mean() for a, b in zip(exact, found, strict=True)])
-        )
+    for name in matrices(graph):
+        found = ask(_rounded(_copy(graph), [name])).outputs(windows)
+        apart = [np.abs(a - b).ravel() for a, b in zip(exact, found, strict=True)]
+        moved[name] = float(np.concatenate(apart).mean())
     return sorted(moved, key=lambda name: -moved[name])

@@ -289,6 +289,7 @@ def tune(
             name=name,
         )
 
+    model.to(choose_device(machine.device))  # type: ignore[arg-type]
     history = tune_with(model, run, tuning=tuning, work=work, seed=seed)
     calibrate(model, tokenizer, lesson=lesson, device=choose_device(machine.device))
     return history

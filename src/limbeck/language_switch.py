@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from limbeck.delta import SparseDelta, apply, put, take
+from limbeck.delta import SparseDelta, apply, check_fit, put, take
+from limbeck.errors import ModelError
 
 
 class LanguageSwitch:
@@ -35,6 +36,7 @@ class LanguageSwitch:
         self._without: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
         self.now: str | None = None
         for language, delta in deltas.items():
+            check_fit(tensors, delta.parts, {})
             places = {
                 name: part.indices.to(tensors[name].device)
                 for name, part in delta.parts.items()
@@ -50,11 +52,25 @@ class LanguageSwitch:
 
     @torch.no_grad()
     def to(self, language: str | None) -> None:
-        """Put a language's delta on, and take off whatever was on; None, or one without: none."""
-        wanted = language if language in self._with else None
-        if wanted == self.now:
+        """Put a language's delta on, and take off whatever was on; None: no delta.
+
+        Raises:
+            ModelError: There is no delta of this language.
+        """
+        if language is not None and language not in self._with:
+            raise ModelError(
+                "there is no delta of this language",
+                found=repr(language),
+                expected=", ".join(self._with),
+            )
+        if language == self.now:
             return
-        for state in (self._without.get(self.now or ""), self._with.get(wanted or "")):
-            for name, (at, values) in (state or {}).items():
-                put(self._tensors[name], at, values)
-        self.now = wanted
+        off = self._without[self.now] if self.now is not None else {}
+        on = self._with[language] if language is not None else {}
+        for name, (at, values) in (*off.items(), *on.items()):
+            put(self._tensors[name], at, values)
+        self.now = language
+
+    def speaks(self, language: str) -> bool:
+        """Whether there is a delta of this language."""
+        return language in self._with

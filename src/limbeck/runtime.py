@@ -4,8 +4,7 @@
     model.predict(["Wọ́n pàdé ní Ìbàdàn."])
 
 A `Predictor` may be shared by threads. The same input gives the same answer whatever stands beside
-it: windows are read one at a time, for activations in 8 bits are rounded by the largest of a batch
-(and one costs little more than its share of a batch, results/README.md).
+it: windows are read one at a time, for activations in 8 bits are rounded by the largest of a batch.
 """
 
 import json
@@ -21,7 +20,7 @@ from tokenizers import Tokenizer
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.asking import read_line, told
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
-from limbeck.errors import ArtifactError, LimbeckError
+from limbeck.errors import ArtifactError, DataError, LimbeckError
 from limbeck.tasks import find_task
 
 Run = Callable[[dict[str, np.ndarray]], np.ndarray]
@@ -51,7 +50,9 @@ class Predictor:
         Raises:
             DataError: An input is not what the task is asked of.
         """
-        lines = [one if isinstance(one, str) else json.dumps(dict(one)) for one in inputs]
+        if isinstance(inputs, str):
+            raise DataError("is one text", found=repr(inputs[:40]), expected="a list of texts")
+        lines = [_line(one, number) for number, one in enumerate(inputs)]
         task = self.model.task.name
         asked = [
             read_line(task, " ".join(line.split("\n")), f"input {i}")
@@ -59,6 +60,22 @@ class Predictor:
         ]
         found = iter(self.model.answer([one.example for one in asked if one.example is not None]))
         return [told(one, None if one.example is None else next(found)) for one in asked]
+
+
+def _line(one: Any, number: int) -> str:
+    if isinstance(one, str):
+        return one
+    if not isinstance(one, Mapping):
+        raise DataError(
+            "is neither a text nor an object",
+            where=f"input {number}",
+            found=type(one).__name__,
+            expected='such as "…" or {"words": […]}',
+        )
+    try:
+        return json.dumps(dict(one))
+    except TypeError as error:
+        raise DataError("is no JSON", where=f"input {number}", found=str(error)) from None
 
 
 def load(path: str | Path, *, threads: int = 0) -> Predictor:

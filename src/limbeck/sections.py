@@ -127,12 +127,9 @@ class Adaptation(Section):
     """
 
     deltas: dict[Name, str] = knob(
-        {}, "Language to the file of a delta that is at hand; the others' are made."
-    )
-    foreign: bool = knob(
-        False,
-        "Accept deltas of another base than this teacher, or of one that is not known.",
-        reason="a delta on a foreign base is noise",
+        {},
+        "Language to the file of a delta that is at hand; the others' are made.",
+        reason="made, unless somebody has published one",
     )
     steps: int = knob(
         1000,
@@ -200,6 +197,11 @@ class Teacher(Section):
     tuning: Tuning = knob(Tuning(), "Which parameters move.")
     delta: str | None = knob(
         None, "The file of a task's delta that is at hand: it is put on, and nothing is tuned."
+    )
+    foreign: bool = knob(
+        False,
+        "Accept deltas, this one and those of [adapt], of another base or one not known.",
+        reason="a delta on a foreign base is noise",
     )
 
 

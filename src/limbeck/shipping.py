@@ -13,9 +13,7 @@ from limbeck.corpus import read_texts
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder
 from limbeck.judge import load_task_model
-from limbeck.stages.export import sample
-
-_SENTENCES, _LABELLED = 300, 2000
+from limbeck.stages.export import LABELLED, SENTENCES, sample
 
 
 def ship(
@@ -54,9 +52,9 @@ def ship(
         if not dev.is_file():
             raise DataError("no such file", where=str(dev))
         read = load_file(dev, task=asked.task.name, labels=asked.labels, language=language)
-        labelled = sample(read.examples, _LABELLED, seed=0)
+        labelled = sample(read.examples, LABELLED, seed=0)
     if text is None:
-        examples = _beside(folder, asked.task) or list(labelled[:_SENTENCES])
+        examples = _beside(folder, asked.task) or list(labelled[:SENTENCES])
     else:
         examples = _lines(text, asked.task.name)
     if not examples:
@@ -74,6 +72,7 @@ def ship(
         output=output,
         int8=int8,
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        languages=() if language == "und" else (language,),
     )
 
 
@@ -83,7 +82,7 @@ def _lines(path: Path, task: str) -> list[Any]:
     with path.open(encoding="utf-8") as lines:
         read = [read_line(task, line, f"{path}:{n}") for n, line in enumerate(lines, start=1)]
     found = [one.example for one in read if one.example is not None]
-    return sample(found, _SENTENCES, seed=0)
+    return sample(found, SENTENCES, seed=0)
 
 
 def _beside(folder: Path, task: Any) -> list[Any]:
@@ -96,6 +95,6 @@ def _beside(folder: Path, task: Any) -> list[Any]:
     files = sorted(corpus.glob("*.heldout.txt"))
     found = []
     for path in files:
-        lines = islice(read_texts(path), -(-_SENTENCES // len(files)))
+        lines = islice(read_texts(path), -(-SENTENCES // len(files)))
         found += [task.from_text(line, str(path)) for line in lines]
     return [one for one in found if one is not None]

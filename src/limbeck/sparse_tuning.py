@@ -76,11 +76,11 @@ def _tune_sparsely(
     tensors = {name: one.detach() for name, one in whole.items()}
     before = {name: one.clone() for name, one in tensors.items()}
     inside = {name: before[name] for name in encoder_tensors(model)}
+    count = entries_of(inside, tuning, frozen=fixed)
     pull = _pull(model, tuning.l1)
     if not (work / _CHOSEN).exists():
         run(work / "full", None, pull)
         # The parameters are trained in place: `tensors` hold what they have become.
-        count = entries_of(inside, tuning)
         after = {name: tensors[name] for name in inside}
         keep_chosen(choose(inside, after, count, frozen=fixed), work)
         for name, one in tensors.items():
@@ -121,20 +121,26 @@ def keep_chosen(chosen: Mapping[str, Tensor], work: Path) -> None:
     part.replace(work / _CHOSEN)
 
 
-def entries_of(tensors: Mapping[str, Tensor], tuning: Tuning) -> int:
+def entries_of(tensors: Mapping[str, Tensor], tuning: Tuning, *, frozen: Iterable[str] = ()) -> int:
     """Give how many entries of an encoder a sparse tuning chooses.
 
+    Args:
+        tensors: The encoder's; a density is a share of their entries.
+        tuning: How many, or which share.
+        frozen: Names of tensors of which none is chosen.
+
     Raises:
-        ModelError: There are not so many.
+        RecipeError: There are not so many, or it is none.
     """
     total = sum(one.numel() for one in tensors.values())
+    most = total - sum(tensors[name].numel() for name in frozen)
     wanted = tuning.entries or round(tuning.density * total)
-    if wanted > total:
-        raise ModelError(
-            "the encoder has not so many entries",
-            where="tuning.entries",
+    if not 1 <= wanted <= most:
+        raise RecipeError(
+            "a sparse tuning cannot choose so many entries",
+            where="tuning.entries" if tuning.entries else "tuning.density",
             found=str(wanted),
-            expected=f"at most {total}",
+            expected=f"1 to {most}",
         )
     return wanted
 
@@ -181,11 +187,9 @@ def _pull(model: PreTrainedModel, weight: float) -> TermsOf | None:
     def terms(model: PreTrainedModel, _: Batch) -> Terms:
         moving = {name: model.get_parameter(name) for name in before}
         gone = [
-            (one - before[name].to(one.device)).abs().sum()
-            for name, one in moving.items()
-            if one.requires_grad
+            (one - before[name]).abs().sum() for name, one in moving.items() if one.requires_grad
         ]
-        return {"l1": weight / total * torch.stack(gone).sum()}
+        return {"l1": weight / total * torch.stack(gone).sum()} if gone else {}
 
     return terms
 
@@ -199,7 +203,7 @@ def _tune_low_rank(
 
     config = LoraConfig(
         r=tuning.rank,
-        lora_alpha=round(tuning.scale * tuning.rank),
+        lora_alpha=tuning.scale * tuning.rank,  # type: ignore[arg-type]
         target_modules=linear_layers(model),
         lora_dropout=0.0,
     )

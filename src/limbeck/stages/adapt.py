@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.adapt_recipe import AdaptRecipe
-from limbeck.artifact import file_hash
-from limbeck.deltas import SFT_FILE, read_delta
+from limbeck.deltas import delta_hash, read_delta
 from limbeck.errors import RecipeError
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
@@ -18,6 +17,8 @@ from limbeck.stages.text import mask_id_of, open_corpora, pack_corpora
 from limbeck.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from limbeck.delta import SparseDelta
 
 AnyAdapting = Recipe | AdaptRecipe
@@ -31,14 +32,14 @@ def _adaptation(recipe: AnyAdapting) -> Adaptation:
 def _section(recipe: AnyAdapting) -> dict[str, Any]:
     adaptation = _adaptation(recipe)
     learned = {
-        **adaptation.model_dump(exclude={"deltas", "tuning", "foreign"}),
+        **adaptation.model_dump(exclude={"deltas", "tuning"}),
         "tuning": tuning_section(adaptation.tuning),
         "seed": recipe.seed,
     }
     waiting = _to_learn(recipe)
-    return {"deltas": sorted(adaptation.deltas), "languages": waiting} | (
-        learned if waiting else {}
-    )
+    foreign = isinstance(recipe, Recipe) and recipe.teacher.foreign
+    given = {"deltas": sorted(adaptation.deltas), "foreign": foreign} if adaptation.deltas else {}
+    return {**given, "languages": waiting, **(learned if waiting else {})}
 
 
 def _to_learn(recipe: AnyAdapting) -> list[str]:
@@ -52,15 +53,10 @@ def _model_name(recipe: AnyAdapting) -> str:
 def _outside(recipe: AnyAdapting) -> dict[str, str]:
     found = content_hashes(model_folder(_model_name(recipe)))
     for language, path in _adaptation(recipe).deltas.items():
-        found[f"delta/{language}"] = _delta_hash(language, Path(path))
+        if not Path(path).exists():
+            raise RecipeError("no such delta", where=f"adapt.deltas.{language}", found=path)
+        found[f"delta/{language}"] = delta_hash(Path(path))
     return found
-
-
-def _delta_hash(language: str, path: Path) -> str:
-    file = path / SFT_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise RecipeError("no such delta", where=f"adapt.deltas.{language}", found=str(path))
-    return file_hash(file)
 
 
 def check_can_adapt(recipe: AnyAdapting) -> None:
@@ -79,7 +75,7 @@ def check_can_adapt(recipe: AnyAdapting) -> None:
 
 
 def _run(job: Job[AnyAdapting]) -> Outcome:
-    deltas = {one: read_delta(Path(path)) for one, path in _adaptation(job.recipe).deltas.items()}
+    deltas = _given(job.recipe)
     for language in _to_learn(job.recipe):
         # A killed run keeps the languages that it has learned.
         learned = job.work / language / "learned.safetensors"
@@ -95,10 +91,46 @@ def _run(job: Job[AnyAdapting]) -> Outcome:
     return Outcome(counts={"entries": entries}, metrics={"held_out_loss": losses})
 
 
+def _given(recipe: AnyAdapting) -> dict[str, "SparseDelta"]:
+    """Read the deltas at hand; what an SFT of others changed in a head is left out.
+
+    Raises:
+        LimbeckError: One cannot be read, or is not of this teacher.
+    """
+    from limbeck.delta import check_base, check_fit
+    from limbeck.parameters import encoder_tensors
+
+    given = _adaptation(recipe).deltas
+    if not given:
+        return {}
+    encoder = encoder_tensors(_model(recipe))
+    found = {}
+    for language, path in given.items():
+        delta = read_delta(Path(path))
+        inside = {name: part for name, part in delta.parts.items() if name in encoder}
+        found[language] = replace(delta, parts=inside, dense={})
+        check_fit(encoder, inside, {})
+        if not (isinstance(recipe, Recipe) and recipe.teacher.foreign):
+            check_base(encoder, found[language])
+    return found
+
+
+def _model(recipe: AnyAdapting) -> "PreTrainedModel":
+    from limbeck.encoder import load_encoder
+
+    return load_encoder(
+        model_folder(_model_name(recipe)),
+        head="mlm",
+        attention="sdpa",
+        allow_remote_code=isinstance(recipe, Recipe) and recipe.teacher.allow_remote_code,
+        seed=recipe.seed,
+        whole=bool(_to_learn(recipe)),
+    )
+
+
 def _learn(job: Job[AnyAdapting], language: str) -> "SparseDelta":
     from limbeck.adapt import adapt
     from limbeck.delta import SparseDelta
-    from limbeck.encoder import load_encoder
     from limbeck.sparse_tuning import DELTA
 
     recipe, adaptation = job.recipe, _adaptation(job.recipe)
@@ -106,13 +138,7 @@ def _learn(job: Job[AnyAdapting], language: str) -> "SparseDelta":
     blocks = work / "blocks"
     pack_corpora(job, load_tokenizer(folder), blocks, [language])
     text = open_corpora(blocks, folder, languages=[language], block_pieces=adaptation.block_pieces)
-    model = load_encoder(
-        folder,
-        head="mlm",
-        attention="sdpa",
-        allow_remote_code=isinstance(recipe, Recipe) and recipe.teacher.allow_remote_code,
-        seed=recipe.seed,
-    )
+    model = _model(recipe)
     before, after = adapt(
         model,
         text=text,

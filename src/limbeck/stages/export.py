@@ -1,20 +1,25 @@
 """Stage export: the student as a bundle that answers without torch."""
 
+import logging
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from limbeck.corpus import read_texts
+from limbeck.errors import ExportError
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import labels_section, read_labelled, train_files
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
 
+log = logging.getLogger(__name__)
+
 BUNDLE = "bundle"
 """Folder of the bundle in the artifact."""
 
-_SENTENCES, _LABELLED = 300, 2000
+SENTENCES, LABELLED = 300, 2000
 """Sentences on which the graph is compared with torch, and dev examples that judge 8 bits."""
 
 
@@ -36,19 +41,26 @@ def _run(job: Job[Recipe]) -> Outcome:
     assert recipe.export is not None
     asked = load_task_model(folder)
     model = load_encoder(folder, head=asked.task.head, attention="sdpa")
-    dev = sample(read_labelled(recipe).dev, _LABELLED, seed=recipe.seed)
+    dev = sample(read_labelled(recipe).dev, LABELLED, seed=recipe.seed)
     texts = _texts(job)
-    found = make_bundle(
+    write = partial(
+        make_bundle,
         model,
         asked,
-        Gate(texts or dev[:_SENTENCES], dev),
+        Gate(texts or dev[:SENTENCES], dev),
         folder=folder,
         output=job.folder / BUNDLE,
-        int8=recipe.export.int8,
         tolerance=recipe.export.tolerance,
         languages=(recipe.languages.source, *recipe.languages.targets),
     )
-    return Outcome(metrics=found)
+    try:
+        return Outcome(metrics=write(int8=recipe.export.int8))
+    except ExportError as error:
+        if not recipe.export.int8:
+            raise
+        # The scores of a long run must not be lost to its bundle.
+        log.warning("%s; the bundle is in 32 bits", error)
+        return Outcome(metrics={**write(int8=False), "refused_int8": str(error)})
 
 
 def sample(examples: Any, count: int, *, seed: int) -> list[Any]:
@@ -63,7 +75,7 @@ def _texts(job: Job[Recipe]) -> list[Any]:
     found = []
     for language in languages:
         path = job.inputs["corpus"].path(f"{language}.heldout.txt")
-        lines = islice(read_texts(path), -(-_SENTENCES // len(languages)))
+        lines = islice(read_texts(path), -(-SENTENCES // len(languages)))
         found += [task.from_text(line, str(path)) for line in lines]
     return [one for one in found if one is not None]
 

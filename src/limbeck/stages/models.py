@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from limbeck.delta import SparseDelta
     from limbeck.language_switch import LanguageSwitch
 
-NO_LANGUAGE = "none"
+NO_LANGUAGE = "-"
 """To `swapped_teacher`: the task's delta, and no language's."""
 Attention = Literal["eager", "sdpa"]
 
@@ -139,11 +139,6 @@ def keep_history(job: Job, history: list[dict[str, float]]) -> dict[str, Any]:
     return {"dev": max(judged)} if judged else {}
 
 
-def is_foreign(recipe: Recipe) -> bool:
-    """Whether deltas of another base, or of one that is not known, are accepted."""
-    return recipe.adapt is not None and recipe.adapt.foreign
-
-
 def delta_file(language: str) -> str:
     """Give the name of a language's delta in the artifact of stage adapt."""
     return f"{language}.delta.safetensors"
@@ -162,13 +157,7 @@ def language_deltas(job: Job) -> dict[str, "SparseDelta"]:
 
 
 def trimmed_language_deltas(job: Job) -> dict[str, "SparseDelta"]:
-    """Give the language deltas for the trimmed teacher, after a look at their base.
-
-    Raises:
-        ArtifactError: One is of another base.
-    """
-    from limbeck.delta import check_base
-    from limbeck.parameters import encoder_tensors
+    """Give the language deltas for the trimmed teacher."""
     from limbeck.student import trim_delta
 
     deltas = language_deltas(job)
@@ -176,9 +165,6 @@ def trimmed_language_deltas(job: Job) -> dict[str, "SparseDelta"]:
         return {}
     kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
     whole = _whole_teacher(job, attention="sdpa")
-    for delta in deltas.values():
-        if not is_foreign(job.recipe):
-            check_base(encoder_tensors(whole), delta)
     return {language: trim_delta(delta, whole, kept) for language, delta in deltas.items()}
 
 
@@ -215,12 +201,14 @@ def swapped_teacher(job: Job) -> "tuple[PreTrainedModel, LanguageSwitch] | None"
     from limbeck.language_switch import LanguageSwitch
     from limbeck.parameters import encoder_tensors
     from limbeck.sparse_tuning import DELTA
+    from limbeck.training import choose_device
 
     deltas, folder = language_deltas(job), job.inputs["teacher"].folder
     if not deltas or not (folder / DELTA).exists():
         return None
     task = replace(SparseDelta.load(folder / DELTA), dense={})
     model = load_encoder(folder / "model", head=TASKS[job.recipe.task.kind].head, attention="sdpa")
+    model.to(choose_device(job.recipe.machine.device))  # type: ignore[arg-type]
     base = encoder_tensors(_whole_teacher(job, attention="sdpa"))
     with torch.no_grad():
         for name, one in encoder_tensors(model).items():

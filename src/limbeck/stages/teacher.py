@@ -16,9 +16,9 @@ from limbeck.stages.labels import (
     tuning_section,
 )
 from limbeck.stages.models import (
-    is_foreign,
     keep_history,
     language_deltas,
+    name_task,
     save_model,
     tune_model,
 )
@@ -41,14 +41,18 @@ def _section(recipe: Recipe) -> dict[str, Any]:
 
 def _tuning(recipe: Recipe) -> dict[str, Any]:
     if recipe.teacher.delta is not None:
-        return {"tuning": "a delta"}
-    read = recipe.teacher.model_dump(exclude={"model", "allow_remote_code", "tuning", "delta"})
+        return {"tuning": "a delta", "foreign": recipe.teacher.foreign}
+    read = recipe.teacher.model_dump(
+        exclude={"model", "allow_remote_code", "tuning", "delta", "foreign"}
+    )
     return {"tuning": read, "moves": tuning_section(recipe.teacher.tuning)}
 
 
 def _outside(recipe: Recipe) -> dict[str, str]:
     found = content_hashes(model_folder(recipe.teacher.model)) | train_files(recipe)
     if recipe.teacher.delta is not None:
+        if not Path(recipe.teacher.delta).is_file():
+            raise RecipeError("no such delta", where="teacher.delta", found=recipe.teacher.delta)
         found["delta"] = file_hash(Path(recipe.teacher.delta))
     return found
 
@@ -96,7 +100,7 @@ def _speak(job: Job, model: "PreTrainedModel") -> str:
     base = base_hash(encoder_tensors(model))
     delta = language_deltas(job).get(job.recipe.languages.source)
     if delta is not None:
-        apply(encoder_tensors(model), delta, foreign=is_foreign(job.recipe), dense=False)
+        apply(encoder_tensors(model), delta, foreign=True, dense=False)
     return base
 
 
@@ -123,16 +127,19 @@ def _put_on(job: Job, model: "PreTrainedModel", data: Labelled, *, base: str) ->
             found=f"{delta.provenance.get('task')}: {', '.join(labels)}",
             expected=f"{recipe.task.kind}: {', '.join(data.labels)}",
         )
-    if delta.base != base and not is_foreign(recipe):
+    if delta.base != base and not recipe.teacher.foreign:
         raise ArtifactError(
             "the teacher is not the delta's base",
             where=str(path),
             found=base[:12],
             expected=delta.base[:12],
-            do="name the model that it was made from, or set adapt.foreign",
+            do="name the model that it was made from, or set teacher.foreign",
         )
     apply(unique_tensors(model), delta, foreign=True)
-    setattr(model.config, ENTRY, about[ENTRY])
+    name_task(recipe, model)
+    settings = about.get(ENTRY, {}).get("settings")
+    if settings is not None:
+        setattr(model.config, ENTRY, {**getattr(model.config, ENTRY), "settings": settings})
     delta.save(job.folder / DELTA)
 
 
