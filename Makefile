@@ -19,7 +19,7 @@ quickstart: install  ## Show the whole path on a generated world: offline, minut
 	$(BIN)/limbeck quickstart
 
 test: install  ## Run the tests: offline, no data, a few minutes on two cores
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: install  ## Check style, docstrings and types
 	$(BIN)/ruff check src tests benchmarks
