@@ -102,10 +102,14 @@ def rows_of(told: dict[str, Any], variant: str, *, is_first: bool) -> list[dict[
             }
             if system == "student":
                 against = told["student_against_teacher"][place]
+                language = place.partition(".")[0]
                 row["scores"][place] |= {
                     "retention": against["retention"],
                     "loyalty": against["loyalty"],
-                    "fidelity": told["fidelity"][place.partition(".")[0]]["metrics"][primary],
+                    # A question cannot be had from running text.
+                    "fidelity": told["fidelity"]
+                    .get(language, {"metrics": {}})["metrics"]
+                    .get(primary),
                     "difference": against["difference"],
                     "difference_interval": against["interval"],
                     "p_value": against["p_value"],
@@ -226,7 +230,12 @@ def markdown(tables: dict[str, list[dict[str, Any]]], given: argparse.Namespace)
                 kept = one.get("retention")
                 told = [one.get("loyalty"), one.get("fidelity")]
                 cells.append(
-                    ", ".join([f"{100 * kept:.1f} %", *(f"{100 * value:.1f}" for value in told)])
+                    ", ".join(
+                        [
+                            f"{100 * kept:.1f} %",
+                            *("–" if value is None else f"{100 * value:.1f}" for value in told),
+                        ]
+                    )
                     if kept is not None
                     else ""
                 )

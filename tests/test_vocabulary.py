@@ -604,9 +604,21 @@ def test_report_counts_what_changed(case):
     assert json.loads(json.dumps(told.as_dict()))["new_size"] == len(case.map)
 
 
+def unigram_of_characters():
+    """A trained one differs from run to run: in one of twenty a piece swallows the mark."""
+    letters = sorted({one for text in TEXTS for one in unicodedata.normalize("NFKC", text)})
+    pieces = [(one, 0.0) for one in ROBERTA] + [(one, -5.0) for one in ["▁", *letters]]
+    tokenizer = Tokenizer(models.Unigram(pieces, ROBERTA.index("<unk>")))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = template(tokenizer, "<s>", "</s>")
+    return tokenizer
+
+
 @pytest.mark.parametrize("kind", ["wordpiece-cased", "unigram", "bpe-byte-fallback"])
 def test_a_lost_tone_mark_is_named(kind, tmp_path):
-    folder = write_folder(tmp_path / "in", MAKERS[kind]())
+    made = unigram_of_characters() if kind == "unigram" else MAKERS[kind]()
+    folder = write_folder(tmp_path / "in", made)
     old = load_tokenizer(folder)
     counts = {"eng": count(old, ENGLISH)}
     piece_map = trim_tokenizer(folder, choose(counts, old, min_probability=1e-6), tmp_path / "out")
