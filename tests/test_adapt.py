@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,16 @@ def test_a_delta_at_hand_is_not_learned_again(run: Runs, tmp_path: Path):
     weights, found = (load_file(each / "model.safetensors") for each in (one, other))
     assert weights.keys() == found.keys()
     assert all(torch.allclose(weights[name], found[name], atol=1e-6) for name in weights)
+
+
+def test_more_than_ten_labels_keep_their_order(run: Runs, tmp_path: Path):
+    finished = run("adapted", *SPARSE)
+    delta = SparseDelta.load(finished.artifacts["teacher"].path("delta.safetensors"))
+    labels = [f"L{number}" for number in range(12)]
+    about = dict(delta.provenance["config"]) | {"id2label": dict(enumerate(labels))}
+    replace(delta, provenance={**delta.provenance, "config": about}).save(tmp_path / "d")
+    with pytest.raises(LimbeckError, match=", ".join(labels)):
+        run("many", f"teacher.delta={toml_string(tmp_path / 'd')}")
 
 
 def stopping_at(language: str, training: str) -> Callable[..., None]:

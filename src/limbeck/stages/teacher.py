@@ -119,7 +119,8 @@ def _put_on(job: Job, model: "PreTrainedModel", data: Labelled, *, base: str) ->
     path = Path(str(recipe.teacher.delta))
     delta = read_delta(path)
     about = delta.provenance.get("config", {})
-    labels = tuple(about.get("id2label", {}).values())
+    named = about.get("id2label", {})
+    labels = tuple(named[number] for number in sorted(named, key=int))
     if delta.provenance.get("task") != recipe.task.kind or labels != tuple(data.labels):
         raise RecipeError(
             "the delta is not of this task and these labels",
