@@ -1,6 +1,8 @@
 """The best tree is the best of all trees, and what is written is CoNLL-U to its validator."""
 
+import inspect
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +147,19 @@ def test_trees_that_do_not_fit_are_refused():
     one = ParsedSentence(("a", "b"), where="a.conllu:3")
     with pytest.raises(DataError, match=r"a\.conllu:3: a tree needs one head per word; found 1"):
         to_conllu([one], [((0, "root"),)])
+
+
+def test_a_long_text_of_rings_within_rings_is_no_matter():
+    # Each word is drawn to the next, the last to the first: one ring after the other grows by one.
+    count = 300
+    scores = np.full((count, count + 1), -1e6)
+    for word in range(count):
+        scores[word, word + 2 if word + 1 < count else count - 1] = 0.0
+        scores[word, word] = -float(count - word)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        heads = maximum_tree(scores)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert fault(heads.tolist()) is None

@@ -87,31 +87,37 @@ def maximum_tree(scores: np.ndarray) -> np.ndarray:
 def _best_heads(arcs: np.ndarray) -> np.ndarray:
     """Gives the best head of each node in a tree that hangs on node 0.
 
-    All rings of a level become nodes at once, so that levels are few.
+    All rings of a level become nodes at once. A long text may need about as many levels as it has
+    words, so they are kept in a list: the interpreter's stack would not hold them.
 
     Args:
         arcs: Node with head, [N, N]; -inf on the diagonal and in row 0.
     """
-    heads = arcs.argmax(axis=1)
-    heads[0] = 0
-    rings = _rings(heads.tolist())
-    if not rings:
-        return heads
-    # What enters a ring breaks it, and is worth what it gains over the arc that it replaces.
-    gains = arcs.copy()
-    for ring in rings:
-        gains[ring] -= arcs[ring, heads[ring]][:, None]
-    alone = np.setdiff1d(np.arange(len(arcs)), np.concatenate(rings))
-    members = [np.array([node]) for node in alone] + rings
-    order = np.concatenate(members)
-    starts = np.cumsum([0, *map(len, members)])[:-1]
-    smaller = np.maximum.reduceat(gains[np.ix_(order, order)], starts, axis=0)
-    smaller = np.maximum.reduceat(smaller, starts, axis=1)
-    np.fill_diagonal(smaller, -np.inf)
-    for node, other in enumerate(_best_heads(smaller)[1:], start=1):
-        inner = gains[np.ix_(members[node], members[other])]
-        entered, head = np.unravel_index(inner.argmax(), inner.shape)
-        heads[members[node][entered]] = members[other][head]
+    levels: list[tuple[np.ndarray, np.ndarray, list[np.ndarray]]] = []
+    while True:
+        heads = arcs.argmax(axis=1)
+        heads[0] = 0
+        rings = _rings(heads.tolist())
+        if not rings:
+            break
+        # What enters a ring breaks it, and is worth what it gains over the arc that it replaces.
+        gains = arcs.copy()
+        for ring in rings:
+            gains[ring] -= arcs[ring, heads[ring]][:, None]
+        alone = np.setdiff1d(np.arange(len(arcs)), np.concatenate(rings))
+        members = [np.array([node]) for node in alone] + rings
+        order = np.concatenate(members)
+        starts = np.cumsum([0, *map(len, members)])[:-1]
+        levels.append((heads, gains, members))
+        arcs = np.maximum.reduceat(gains[np.ix_(order, order)], starts, axis=0)
+        arcs = np.maximum.reduceat(arcs, starts, axis=1)
+        np.fill_diagonal(arcs, -np.inf)
+    for above, gains, members in reversed(levels):
+        for node, other in enumerate(heads[1:], start=1):
+            inner = gains[np.ix_(members[node], members[other])]
+            entered, head = np.unravel_index(inner.argmax(), inner.shape)
+            above[members[node][entered]] = members[other][head]
+        heads = above
     return heads
 
 
