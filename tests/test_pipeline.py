@@ -174,7 +174,7 @@ def test_phase_one_by_mlm_loads_no_teacher_and_reads_none_of_its_fields(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the teacher is not needed")
 
-    monkeypatch.setattr(general, "trimmed_teacher", never)
+    monkeypatch.setattr(general, "speaking_teacher", never)
     alone = ["general.objective.kind=mlm", "student.init=random"]
     run = pipeline.run(read_recipe(finished.recipe, alone), Store(kept_store))
     assert run.made == 4

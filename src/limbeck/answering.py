@@ -4,7 +4,7 @@ Encoding, batches, decoding and settling are the same for both, so that their sc
 digit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,9 +127,7 @@ class TaskModel:
     def answer(self, examples: Examples) -> list[Any]:
         """Give one prediction an example: encode, run, decode, settle as it was calibrated."""
         parts = in_parts(self.task, examples, self.tokenizer, max_pieces=self.max_pieces)
-        found: list[Any] = []
-        for part in parts:
-            found += decoded(part, self.outputs, task=self.task, labels=self.labels)
+        found = decoded(parts, self.outputs, task=self.task, labels=self.labels)
         return settled(self.task, found, self.settings)
 
     def n_best(self, examples: Examples, *, count: int) -> list[tuple[Any, ...]]:
@@ -175,9 +173,14 @@ def in_parts(
         yield Part(some, task.encode(some, tokenizer, None, max_pieces=max_pieces))
 
 
-def decoded(part: Part, outputs: Outputs, *, task: Task, labels: Sequence[str]) -> list[Any]:
+def decoded(
+    parts: Iterable[Part], outputs: Outputs, *, task: Task, labels: Sequence[str]
+) -> list[Any]:
     """Give one prediction an example, before any setting is applied."""
-    return task.decode(part.examples, part.windows, outputs(part.windows), labels)
+    found: list[Any] = []
+    for part in parts:
+        found += task.decode(part.examples, part.windows, outputs(part.windows), labels)
+    return found
 
 
 def settled(task: Task, predictions: list[Any], settings: Mapping[str, float] | None) -> list[Any]:

@@ -101,6 +101,7 @@ def adapt(
     from limbeck.artifact import Store
     from limbeck.recipe import assign as put
     from limbeck.recipe import check_as
+    from limbeck.stages.models import delta_file
 
     if output.exists():
         raise ArtifactError("exists already", where=str(output), do="name another file")
@@ -115,7 +116,7 @@ def adapt(
     finished = pipeline.run(check_as(ADAPTING, values, where="adapt"), Store(store))
     made = finished.artifacts["adapt"]
     output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(made.path(f"{language}.delta.safetensors"), output)
+    shutil.copyfile(made.path(delta_file(language)), output)
     losses = made.manifest.metrics["held_out_loss"][language]
     told = {
         "language": language,

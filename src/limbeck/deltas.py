@@ -6,6 +6,7 @@ first folder's weights to the bit.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ def show(path: Path) -> dict[str, Any]:
     from limbeck.delta import density
 
     delta = read_delta(path)
-    totals = {name: _size(part.shape) for name, part in delta.parts.items()}
+    totals = {name: math.prod(part.shape) for name, part in delta.parts.items()}
     return {
         "entries": len(delta),
         "bytes": (path / SFT_FILE if path.is_dir() else path).stat().st_size,
@@ -56,10 +57,6 @@ def show(path: Path) -> dict[str, Any]:
         "dense": sorted(delta.dense),
         "density": {name: share for name, share in density(delta, totals).items() if share},
     }
-
-
-def _size(shape: Sequence[int]) -> int:
-    return reduce(lambda a, b: a * b, shape, 1)
 
 
 def put_on(model: Path, deltas: Sequence[Path], output: Path, *, foreign: bool = False) -> None:

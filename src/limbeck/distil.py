@@ -91,20 +91,10 @@ def _weigh_states(
     )
 
 
-LANGUAGE = "language"
-"""Entry of a phase-1 batch: the place of its language among the sorted ones, int64 [1]."""
-
-
 def general_bistil(
-    objective: GeneralObjective,
-    teacher: PreTrainedModel,
-    plan: Sequence[int],
-    speak: Callable[[int], None] | None = None,
+    objective: GeneralObjective, teacher: PreTrainedModel, plan: Sequence[int]
 ) -> TermsOf:
     """Phase 1 of S2: every state and attention map of the plan's layers.
-
-    Args:
-        speak: Turns the teacher to a batch's language, by its number.
 
     Raises:
         RecipeError: Neither term has a weight.
@@ -121,8 +111,6 @@ def general_bistil(
     def terms(model: PreTrainedModel, batch: Batch) -> Terms:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         maps = objective.attention > 0
-        if speak is not None:
-            speak(int(batch[LANGUAGE]))
         with torch.no_grad():
             target = layer_states(teacher, ids, mask, attention=maps)
         return weigh(layer_states(model, ids, mask, attention=maps), target, mask=mask.bool())
@@ -204,16 +192,29 @@ def _answer_terms(
 
 
 def general_mlm(
-    objective: GeneralObjective,
-    teacher: PreTrainedModel | None,
-    plan: Sequence[int],
-    speak: Callable[[int], None] | None = None,
+    objective: GeneralObjective, teacher: PreTrainedModel | None, plan: Sequence[int]
 ) -> TermsOf:
     """Masked language modelling without a teacher: the baselines that distillation must beat.
 
     From scratch where the student was drawn at random, continued pretraining where it was copied.
     """
     return mlm_terms
+
+
+LANGUAGE = "language"
+"""Entry of a phase-1 batch: the place of its language among the sorted ones, int64 [1]."""
+
+
+def _in_its_language(
+    terms: TermsOf, speak: Callable[[str], None], languages: Sequence[str]
+) -> TermsOf:
+    """Turn the teacher to a batch's language before it is asked."""
+
+    def turned(model: PreTrainedModel, batch: Batch) -> Terms:
+        speak(languages[int(batch[LANGUAGE])])
+        return terms(model, batch)
+
+    return turned
 
 
 GENERAL_OBJECTIVES: dict[str, Callable[..., TermsOf]] = {
@@ -247,8 +248,9 @@ def distil_general(
     """
     batch = max(1, general.batch_pieces // general.block_pieces)
     languages = sorted(text.train)
-    by_number = None if speak is None else lambda number: speak(languages[number])
-    terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan, by_number)
+    terms = GENERAL_OBJECTIVES[general.objective.kind](general.objective, teacher, plan)
+    if speak is not None:
+        terms = _in_its_language(terms, speak, languages)
     device = choose_device(machine.device)
     if teacher is not None:
         torch.nn.Module.to(teacher, device)

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from limbeck.answering import TaskModel, outputs_by, side_by_side
+from limbeck.answering import TaskModel, outputs_by, settled, side_by_side
 from limbeck.artifact import check_new_folder
 from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, write_bundle
 from limbeck.errors import ExportError
@@ -292,12 +292,13 @@ def export(
     found = _parity(asked, whole, gate)
     if not int8:
         return Exported(graph, inputs, "fp32", found)
-    small, told = _in_8_bits(graph, ask, gate, windows=windows, tolerance=tolerance)
+    small, told = _in_8_bits(graph, whole, ask, gate, windows=windows, tolerance=tolerance)
     return Exported(small, inputs, "int8", {**found, "int8": told})
 
 
 def _in_8_bits(
     graph: onnx.ModelProto,
+    whole: TaskModel,
     ask: Callable[[onnx.ModelProto], TaskModel],
     gate: Gate,
     *,
@@ -309,7 +310,6 @@ def _in_8_bits(
     Raises:
         ExportError: It loses too much nevertheless.
     """
-    whole = ask(graph)
     kept: list[str] = []
     ranked: list[str] = []
     expected = _answers(whole, gate)
@@ -318,7 +318,7 @@ def _in_8_bits(
         told = _fall(whole.task, expected, _answers(ask(small), gate), gate)
         if told["fall"] <= tolerance:
             return small, {**told, "kept": kept}
-        ranked = ranked or _by_damage(graph, ask, windows)
+        ranked = ranked or _by_damage(graph, whole.outputs(windows), ask, windows)
         if len(kept) >= min(_MOST_KEPT, len(ranked)):
             raise ExportError(
                 "in 8 bits the model loses too much",
@@ -436,9 +436,10 @@ def _parity(asked: TaskModel, whole: TaskModel, gate: Gate) -> dict[str, Any]:
         ExportError: They disagree in more answers than allowed.
     """
     windows = asked.task.encode(gate.examples, asked.tokenizer, None, max_pieces=asked.max_pieces)
-    pairs = zip(asked.outputs(windows), whole.outputs(windows), strict=True)
-    apart = max(float(np.abs(a - b).max(initial=0)) for a, b in pairs)
-    agree = loyalty(asked.task, whole.answer(gate.examples), asked.answer(gate.examples))
+    scores = [one.outputs(windows) for one in (whole, asked)]
+    apart = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(*scores, strict=True))
+    answers = [asked.task.decode(gate.examples, windows, one, asked.labels) for one in scores]
+    agree = loyalty(asked.task, *(settled(asked.task, one, asked.settings) for one in answers))
     if agree < PARITY or not np.isfinite(apart):
         raise ExportError(
             "the exported graph does not answer as torch does",
@@ -467,10 +468,12 @@ def _fall(task: Task, before: list[Any], after: list[Any], gate: Gate) -> dict[s
 
 
 def _by_damage(
-    graph: onnx.ModelProto, ask: Callable[[onnx.ModelProto], TaskModel], windows: Sequence[Window]
+    graph: onnx.ModelProto,
+    exact: Sequence[np.ndarray],
+    ask: Callable[[onnx.ModelProto], TaskModel],
+    windows: Sequence[Window],
 ) -> list[str]:
     """Rank matrices by how far the scores move if that one alone is rounded, most first."""
-    exact = ask(graph).outputs(windows)
     moved = {}
     for name in matrices(graph):
         found = ask(_rounded(_copy(graph), [name])).outputs(windows)

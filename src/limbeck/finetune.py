@@ -225,7 +225,7 @@ def judge_of(
 
     def judge(model: PreTrainedModel) -> float:
         outputs = partial(outputs_of, model, head=task.head, device=device)
-        found = [one for part in parts for one in decoded(part, outputs, task=task, labels=labels)]
+        found = decoded(parts, outputs, task=task, labels=labels)
         if task.calibrate is not None:
             found = settled(task, found, task.calibrate(dev, found))
         return score(task, dev, found, language="dev", resamples=1).metrics[task.primary]
@@ -272,8 +272,8 @@ def tune(
         evaluations=pace.evaluations,
     )
     batches_of = mix(batches, windows) if mix else batches
-    judge = judge_of(lesson, tokenizer, device=choose_device(machine.device))
-
+    device = choose_device(machine.device)
+    judge = judge_of(lesson, tokenizer, device=device)
     learned = terms or label_terms(lesson.task.head)
 
     def run(folder: Path, hold: Hold | None, more: TermsOf | None) -> list[dict[str, float]]:
@@ -289,9 +289,9 @@ def tune(
             name=name,
         )
 
-    model.to(choose_device(machine.device))  # type: ignore[arg-type]
+    model.to(device)  # type: ignore[arg-type]
     history = tune_with(model, run, tuning=tuning, work=work, seed=seed)
-    calibrate(model, tokenizer, lesson=lesson, device=choose_device(machine.device))
+    calibrate(model, tokenizer, lesson=lesson, device=device)
     return history
 
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.answering import TaskModel
 from limbeck.asking import placed, read_line, told
@@ -17,6 +17,9 @@ from limbeck.hub import model_folder, read_config
 from limbeck.task_section import DEFAULT_WINDOW, WINDOW_PIECES
 from limbeck.tasks import find_task
 from limbeck.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,17 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
         find_task(task)
     if is_bundle(Path(model)):
         return _bundled(Path(model), task)
+    return load_tuned(model, task=task)[1]
+
+
+def load_tuned(
+    model: str | Path, *, task: str | None = None
+) -> "tuple[PreTrainedModel, TaskModel]":
+    """Load a task model's folder or hub id, as torch's model and as what answers its task.
+
+    Raises:
+        LimbeckError: As `load_task_model`.
+    """
     folder = model_folder(str(model))
     config = read_config(folder)
     about = config.get("limbeck") or {}
@@ -65,7 +79,7 @@ def load_task_model(model: str | Path, *, task: str | None = None) -> TaskModel:
     labels = tuple(names[number] for number in sorted(names))
     most = most_pieces(loaded.config) or 10**6
     window = about.get("max_pieces") or min(most, WINDOW_PIECES.get(record.name, DEFAULT_WINDOW))
-    return task_model(
+    return loaded, task_model(
         loaded, load_tokenizer(folder), task=record, labels=labels, max_pieces=int(window)
     )
 

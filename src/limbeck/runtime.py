@@ -55,8 +55,7 @@ class Predictor:
         lines = [_line(one, number) for number, one in enumerate(inputs)]
         task = self.model.task.name
         asked = [
-            read_line(task, " ".join(line.split("\n")), f"input {i}")
-            for i, line in enumerate(lines)
+            read_line(task, line.replace("\n", " "), f"input {i}") for i, line in enumerate(lines)
         ]
         found = iter(self.model.answer([one.example for one in asked if one.example is not None]))
         return [told(one, None if one.example is None else next(found)) for one in asked]

@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from limbeck.asking import read_line
 from limbeck.benchmarks import load_file
 from limbeck.bundle import is_bundle
-from limbeck.corpus import read_texts
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder
-from limbeck.judge import load_task_model
-from limbeck.stages.export import LABELLED, SENTENCES, sample
+from limbeck.judge import load_tuned
+from limbeck.stages.export import LABELLED, SENTENCES, held_out, sample
 
 
 def ship(
@@ -41,12 +39,12 @@ def ship(
     Raises:
         LimbeckError: There is nothing to try it on, it cannot be exported, or a gate does not open.
     """
-    from limbeck.encoder import load_encoder
     from limbeck.export import TOLERANCE, Gate, make_bundle
 
     if is_bundle(Path(model)):
         raise RecipeError("this is a bundle already", where=model)
-    asked, folder = load_task_model(model), model_folder(model)
+    folder = model_folder(model)
+    loaded, asked = load_tuned(folder)
     labelled: Sequence[Any] = ()
     if dev is not None:
         if not dev.is_file():
@@ -63,7 +61,6 @@ def ship(
             where=model,
             do="name a file of it with --text, or of labelled examples with --dev",
         )
-    loaded = load_encoder(folder, head=asked.task.head, attention="sdpa")
     return make_bundle(
         loaded,
         asked,
@@ -92,9 +89,4 @@ def _beside(folder: Path, task: Any) -> list[Any]:
         corpus = folder.parent.parent / f"corpus-{manifest['inputs']['corpus'][:12]}"
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    files = sorted(corpus.glob("*.heldout.txt"))
-    found = []
-    for path in files:
-        lines = islice(read_texts(path), -(-SENTENCES // len(files)))
-        found += [task.from_text(line, str(path)) for line in lines]
-    return [one for one in found if one is not None]
+    return held_out(sorted(corpus.glob("*.heldout.txt")), task)

@@ -79,13 +79,13 @@ def _run(job: Job) -> Outcome:
     notes: dict[str, Any] = {}
     timed: tuple[Any, ...] = ()
     swapped, bundle = swapped_teacher(job), _bundle(job)
-    for place, data in read_test_sets(recipe, labelled.labels):
+    for place, language, data in read_test_sets(recipe, labelled.labels):
         timed = timed or data.examples[:_TIMED]
         found = _predictions(recipe, systems, data.examples)
         if bundle is not None:
             found[BUNDLED] = bundle.answer(data.examples)
         if swapped is not None:
-            found |= _swapped(recipe, swapped, (place, full), data.examples)
+            found |= _swapped(recipe, swapped, (language, full), data.examples)
         found["majority label"] = task.majority(labelled.train, data.examples)
         for name, predictions in found.items():
             scored = score(
@@ -139,18 +139,13 @@ def _swapped(
     recipe: Recipe, swapped: Any, asked: tuple[str, Any], examples: Sequence[Any]
 ) -> dict[str, Any]:
     """Answer with a language's own delta in the source's stead, and with no language's."""
-    (model, switch), (place, tokenizer) = swapped, asked
-    language = next(one for one in recipe.scored_languages if place in (one, *_splits(recipe, one)))
+    (model, switch), (language, tokenizer) = swapped, asked
     found: dict[str, Any] = {}
     for name, spoken in ((OWN_DELTA, language), (NO_DELTA, NO_LANGUAGE)):
         # A language of the labels alone may have no text, and so no delta: no language's is on.
         switch.to(spoken if switch.speaks(spoken) else NO_LANGUAGE)
         found |= _predictions(recipe, {name: (model, tokenizer)}, examples)
     return found
-
-
-def _splits(recipe: Recipe, language: str) -> list[str]:
-    return [f"{language}.{split}" for split in recipe.evaluate.splits]
 
 
 def _fidelity(job: Job, systems: Mapping[str, Any]) -> dict[str, Any]:

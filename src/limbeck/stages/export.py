@@ -1,8 +1,10 @@
 """Stage export: the student as a bundle that answers without torch."""
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from limbeck.errors import ExportError
 from limbeck.recipe import Recipe
 from limbeck.stages.labels import labels_section, read_labelled, train_files
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
-from limbeck.tasks import TASKS
+from limbeck.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +35,15 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 
 
 def _run(job: Job[Recipe]) -> Outcome:
-    from limbeck.encoder import load_encoder
     from limbeck.export import Gate, make_bundle
-    from limbeck.judge import load_task_model
+    from limbeck.judge import load_tuned
 
     recipe, folder = job.recipe, job.inputs["task"].path("model")
     assert recipe.export is not None
-    asked = load_task_model(folder)
-    model = load_encoder(folder, head=asked.task.head, attention="sdpa")
+    model, asked = load_tuned(folder)
     dev = sample(read_labelled(recipe).dev, LABELLED, seed=recipe.seed)
-    texts = _texts(job)
+    files = [job.inputs["corpus"].path(f"{one}.heldout.txt") for one in languages_of(recipe)]
+    texts = held_out(files, asked.task)
     write = partial(
         make_bundle,
         model,
@@ -69,13 +70,16 @@ def sample(examples: Any, count: int, *, seed: int) -> list[Any]:
     return [examples[i] for i in sorted(chosen)]
 
 
-def _texts(job: Job[Recipe]) -> list[Any]:
-    """Give held-out text of every language as examples, where the task can be asked of it."""
-    task, languages = TASKS[job.recipe.task.kind], languages_of(job.recipe)
+def held_out(paths: Sequence[Path], task: Task) -> list[Any]:
+    """Give running text as examples, as many lines of each file, where the task can be asked of it.
+
+    Args:
+        paths: A file of held-out text for each language.
+        task: A record of `TASKS`.
+    """
     found = []
-    for language in languages:
-        path = job.inputs["corpus"].path(f"{language}.heldout.txt")
-        lines = islice(read_texts(path), -(-SENTENCES // len(languages)))
+    for path in paths:
+        lines = islice(read_texts(path), -(-SENTENCES // len(paths)))
         found += [task.from_text(line, str(path)) for line in lines]
     return [one for one in found if one is not None]
 

@@ -1,26 +1,16 @@
 """Stage general: phase 1, distillation on unlabelled text of every language."""
 
 import shutil
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limbeck.blocks import PackedText
 from limbeck.errors import RecipeError
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
 from limbeck.sections import GENERAL_FIELDS
-from limbeck.stages.models import (
-    Attention,
-    keep_history,
-    save_model,
-    trimmed_language_deltas,
-    trimmed_teacher,
-)
+from limbeck.stages.models import Attention, keep_history, save_model, speaking_teacher
 from limbeck.stages.record import Job, Outcome, Stage, languages_of, layer_plan_of
 from limbeck.stages.text import open_corpora
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
@@ -44,7 +34,7 @@ def _run(job: Job[Recipe]) -> Outcome:
     attention: Attention = "eager" if maps else "sdpa"
     student = load_encoder(folder, head="mlm", attention=attention)
     alone = objective.kind == "mlm"
-    teacher = None if alone else trimmed_teacher(job, attention=attention)
+    teacher, switch = (None, None) if alone else speaking_teacher(job, attention=attention)
     history = distil_general(
         student,
         teacher,
@@ -54,24 +44,11 @@ def _run(job: Job[Recipe]) -> Outcome:
         seed=recipe.seed,
         work=job.work,
         machine=recipe.machine,
-        speak=None if teacher is None else _speaker(job, teacher),
+        speak=None if switch is None else switch.to,
     )
     save_model(student, job.folder / "model", tokenizer_from=folder)
     kept = keep_history(job, history)
     return Outcome(metrics={"held_out_loss": -kept["dev"]})
-
-
-def _speaker(job: Job[Recipe], teacher: "PreTrainedModel") -> Callable[[str], None] | None:
-    """Give what turns the trimmed teacher to a language; nothing where it has no deltas."""
-    from limbeck.language_switch import LanguageSwitch
-    from limbeck.parameters import encoder_tensors
-    from limbeck.training import choose_device
-
-    deltas = trimmed_language_deltas(job)
-    if not deltas:
-        return None
-    teacher.to(choose_device(job.recipe.machine.device))  # type: ignore[arg-type]
-    return LanguageSwitch(encoder_tensors(teacher), deltas, foreign=True).to
 
 
 def general_text(job: Job[Recipe]) -> PackedText:

@@ -69,13 +69,17 @@ def read_split(
     )
 
 
-def read_test_sets(recipe: Recipe, labels: tuple[str, ...]) -> Iterator[tuple[str, Examples]]:
-    """Read the test sets by place; those of another benchmark in the labels learned."""
+def read_test_sets(recipe: Recipe, labels: tuple[str, ...]) -> Iterator[tuple[str, str, Examples]]:
+    """Read the test sets, each with its place in the tables and its language.
+
+    Those of another benchmark are read in the labels learned.
+    """
     for language in recipe.scored_languages:
         for split in recipe.evaluate.splits:
             place = language if len(recipe.evaluate.splits) == 1 else f"{language}.{split}"
             is_other = recipe.benchmark_of(language) != recipe.task.benchmark
-            yield place, read_split(recipe, language, split, labels=labels if is_other else None)
+            read = read_split(recipe, language, split, labels=labels if is_other else None)
+            yield place, language, read
 
 
 @dataclass(frozen=True, slots=True)

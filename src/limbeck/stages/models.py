@@ -156,24 +156,34 @@ def language_deltas(job: Job) -> dict[str, "SparseDelta"]:
     }
 
 
-def trimmed_language_deltas(job: Job) -> dict[str, "SparseDelta"]:
-    """Give the language deltas for the trimmed teacher."""
-    from limbeck.student import trim_delta
-
-    deltas = language_deltas(job)
-    if not deltas:
-        return {}
-    kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
-    whole = _whole_teacher(job, attention="sdpa")
-    return {language: trim_delta(delta, whole, kept) for language, delta in deltas.items()}
+def _kept(job: Job) -> Any:
+    """Give the old ids of the pieces that the recipe's vocabulary keeps."""
+    return PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
 
 
 def trimmed_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":
     """Load the untuned teacher with the recipe's vocabulary."""
     from limbeck.student import trim_model
 
-    kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
-    return trim_model(_whole_teacher(job, attention=attention), kept)
+    return trim_model(_whole_teacher(job, attention=attention), _kept(job))
+
+
+def speaking_teacher(
+    job: Job, *, attention: Attention
+) -> "tuple[PreTrainedModel, LanguageSwitch | None]":
+    """Load the trimmed teacher on its device, and what turns it to a language, if it has deltas."""
+    from limbeck.language_switch import LanguageSwitch
+    from limbeck.parameters import encoder_tensors
+    from limbeck.student import trim_delta, trim_model
+    from limbeck.training import choose_device
+
+    whole, kept = _whole_teacher(job, attention=attention), _kept(job)
+    teacher = trim_model(whole, kept)
+    teacher.to(choose_device(job.recipe.machine.device))  # type: ignore[arg-type]
+    deltas = {one: trim_delta(delta, whole, kept) for one, delta in language_deltas(job).items()}
+    if not deltas:
+        return teacher, None
+    return teacher, LanguageSwitch(encoder_tensors(teacher), deltas, foreign=True)
 
 
 def _whole_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel":
@@ -223,10 +233,9 @@ def trimmed_tuned_teacher(job: Job, *, attention: Attention) -> "PreTrainedModel
     from limbeck.encoder import load_encoder
     from limbeck.student import trim_model
 
-    kept = PieceMap.load(job.inputs["vocabulary"].path("pieces.npz")).kept
     model = load_encoder(
         job.inputs["teacher"].path("model"),
         head=TASKS[job.recipe.task.kind].head,
         attention=attention,
     )
-    return trim_model(model, kept)
+    return trim_model(model, _kept(job))
