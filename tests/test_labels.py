@@ -81,7 +81,7 @@ def test_targets_of_another_benchmark_are_scored_in_the_labels_learned(tmp_path:
     other: dict[str, Any] = {"benchmark": {"name": "uner", "root": str(tmp_path / "b")}}
     made = recipe(tmp_path / "a", "ner", "masakhaner", evaluate=other)
     labels = read_labelled(made).labels
-    found = dict(read_test_sets(made, labels))
+    found = {language: data for _, language, data in read_test_sets(made, labels)}
     assert found["bb"].labels == labels and "B-DATE" in labels
     with pytest.raises(RecipeError, match="evaluate.benchmark.labels is not read"):
         recipe(
