@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -158,8 +159,12 @@ def test_a_long_text_of_rings_within_rings_is_no_matter():
         scores[word, word] = -float(count - word)
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + 100)
+    tracemalloc.start()
     try:
         heads = maximum_tree(scores)
+        _, most = tracemalloc.get_traced_memory()
     finally:
+        tracemalloc.stop()
         sys.setrecursionlimit(limit)
     assert fault(heads.tolist()) is None
+    assert most < 8 * scores.nbytes

@@ -88,12 +88,13 @@ def _best_heads(arcs: np.ndarray) -> np.ndarray:
     """Gives the best head of each node in a tree that hangs on node 0.
 
     All rings of a level become nodes at once. A long text may need about as many levels as it has
-    words, so they are kept in a list: the interpreter's stack would not hold them.
+    words: they are kept in a list, for the interpreter's stack would not hold them, and of each
+    only what its rings need, so that all levels together take about as much as the scores.
 
     Args:
-        arcs: Node with head, [N, N]; -inf on the diagonal and in row 0.
+        arcs: Node with head, [N, N]; -inf on the diagonal and in row 0. Written over.
     """
-    levels: list[tuple[np.ndarray, np.ndarray, list[np.ndarray]]] = []
+    levels: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     while True:
         heads = arcs.argmax(axis=1)
         heads[0] = 0
@@ -101,22 +102,21 @@ def _best_heads(arcs: np.ndarray) -> np.ndarray:
         if not rings:
             break
         # What enters a ring breaks it, and is worth what it gains over the arc that it replaces.
-        gains = arcs.copy()
         for ring in rings:
-            gains[ring] -= arcs[ring, heads[ring]][:, None]
+            arcs[ring] -= arcs[ring, heads[ring]][:, None]
         alone = np.setdiff1d(np.arange(len(arcs)), np.concatenate(rings))
-        members = [np.array([node]) for node in alone] + rings
-        order = np.concatenate(members)
-        starts = np.cumsum([0, *map(len, members)])[:-1]
-        levels.append((heads, gains, members))
-        arcs = np.maximum.reduceat(gains[np.ix_(order, order)], starts, axis=0)
-        arcs = np.maximum.reduceat(arcs, starts, axis=1)
+        entered = np.stack([ring[arcs[ring].argmax(axis=0)] for ring in rings])
+        arcs = np.concatenate([arcs[alone], [arcs[ring].max(axis=0) for ring in rings]])
+        left = np.stack([ring[arcs[:, ring].argmax(axis=1)] for ring in rings])
+        arcs = np.concatenate([arcs[:, alone].T, [arcs[:, ring].max(axis=1) for ring in rings]]).T
         np.fill_diagonal(arcs, -np.inf)
-    for above, gains, members in reversed(levels):
-        for node, other in enumerate(heads[1:], start=1):
-            inner = gains[np.ix_(members[node], members[other])]
-            entered, head = np.unravel_index(inner.argmax(), inner.shape)
-            above[members[node][entered]] = members[other][head]
+        levels.append((heads, alone, entered, left))
+    for above, alone, entered, left in reversed(levels):
+        for node, other in enumerate(heads[1:].tolist(), start=1):
+            is_alone = other < len(alone)
+            head = alone[other] if is_alone else left[other - len(alone), node]
+            word = alone[node] if node < len(alone) else entered[node - len(alone), head]
+            above[word] = head
         heads = above
     return heads
 
