@@ -88,6 +88,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor",
         "options",
         "delta_commands",
+        "bundle_commands",
         "cli",
         "__main__",
     ),

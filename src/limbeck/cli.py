@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from limbeck import __version__
+from limbeck.bundle_commands import export
 from limbeck.delta_commands import adapt, delta_app
 from limbeck.errors import ArtifactError, DataError, LimbeckError, ModelError, RecipeError
 from limbeck.options import (
@@ -344,55 +345,6 @@ def predict(
             print(as_conllu(answer, number) if conllu else answer, flush=True)
 
 
-@app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="A task model's folder or hub id.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="A new folder, or a new file NAME.limbeck.")
-    ],
-    no_int8: Annotated[bool, typer.Option("--no-int8", help="Stay in 32 bits.")] = False,
-    text: Annotated[
-        Path | None, typer.Option(help="Lines as `limbeck predict` reads them, to compare on.")
-    ] = None,
-    dev: Annotated[
-        Path | None, typer.Option(help="A labelled file by which 8 bits are judged.")
-    ] = None,
-    language: Annotated[str, typer.Option(help="Its language.")] = "und",
-    tolerance: Annotated[
-        float, typer.Option(help="Points that the score may fall in 8 bits.", min=0)
-    ] = 0.5,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a task model as a bundle, which answers without torch.
-
-    It must answer as torch does on real sentences, and in 8 bits as well as in 32. Without --text
-    it is tried on the held-out text of the store that MODEL lies in.
-    """
-    from limbeck.shipping import ship
-
-    found = ship(
-        model,
-        output,
-        int8=not no_int8,
-        tolerance=tolerance / 100,
-        text=text,
-        dev=dev,
-        language=language,
-    )
-    if as_json:
-        print_json({"bundle": str(output), **found})
-        return
-    size = sum(p.stat().st_size for p in ([output] if output.is_file() else output.iterdir()))
-    print(f"{output}  {size / 1e6:.1f} MB, {found['precision']}")
-    print(
-        f"agrees with torch in {100 * found['agreement']:.2f} % on {found['sentences']} sentences; "
-        f"scores differ by at most {found['largest_difference']:.2g}"
-    )
-    if "int8" in found:
-        told = found["int8"]
-        print(f"{told['metric']}: {100 * told['int8']:.2f}, in 32 bits {100 * told['fp32']:.2f}")
-
-
 @contextmanager
 def _lines(file: Path) -> Iterator[Iterator[str]]:
     """Give the lines of a file or of stdin; only a line feed ends one."""
@@ -430,6 +382,7 @@ def report(
     print(f"{output}  {output.stat().st_size / 1e3:.0f} kB")
 
 
+app.command()(export)
 app.command()(adapt)
 app.add_typer(delta_app, name="delta")
 

@@ -25,6 +25,9 @@ from limbeck.tasks import find_task
 
 Run = Callable[[dict[str, np.ndarray]], np.ndarray]
 
+_SLOWER = ["SkipLayerNormFusion"]
+"""Fusions that cost time on a CPU: this one 5 to 10 % of an answer (results/inference.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
@@ -128,8 +131,12 @@ def session(graph: bytes, inputs: Sequence[str], *, threads: int = 0, where: str
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Between two answers its threads would spin, and slow whatever else runs here.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        ready = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        ready = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+        )
     except Exception as error:  # onnxruntime raises classes of its own that share no base
         raise ArtifactError(
             "the bundle's graph cannot be run", where=where, found=str(error)[:200]
