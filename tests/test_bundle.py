@@ -340,3 +340,28 @@ def test_every_architecture_gives_in_a_graph_what_it_gives_in_torch(model_type: 
     found = outputs_by(run, asked, head=head, pad_id=pad)
     for one, other in zip(outputs_of(loaded, asked, head=head), found, strict=True):
         assert one.shape == other.shape and np.allclose(one, other, atol=1e-4)
+
+
+def test_a_bench_sets_a_bundle_beside_its_model(
+    bundle: Path, model: Path, tiny_data: Path, limbeck: Call, monkeypatch: pytest.MonkeyPatch
+):
+    from limbeck import race
+
+    limits = {"fp32_flops": 1e9, "bf16_flops": 1e9, "int8_flops": 1e9, "memory_bytes": 1e9}
+    monkeypatch.setattr(race, "_STARTS", 1)
+    monkeypatch.setattr(race, "_ROUNDS", 1)
+    monkeypatch.setattr(race, "ceilings", lambda threads: limits)
+    assert race.texts_beside(model), "of the store"
+    arguments = ("bench", bundle, "--vs", model, "--sentences", 4, "--threads", 1)
+    told = limbeck(*arguments, "--text", tiny_data / "corpora/bbb.txt", "--json")
+    assert told.code == 0, told.err
+    found = json.loads(told.out)
+    shipped, whole = found["systems"].values()
+    assert (shipped["backend"], shipped["precision"]) == ("onnxruntime", "int8")
+    assert (whole["backend"], whole["precision"], whole["n"]) == ("torch", "fp32", 4)
+    assert shipped["parameters"] == whole["parameters"] > 0
+    assert shipped["flops_per_word"] == whole["flops_per_word"] > 0
+    assert shipped["peak_memory_bytes"] < whole["peak_memory_bytes"]
+    assert shipped["share"]["compute"] > 0 and found["machine"]["ceilings"]["1"] == limits
+    told = limbeck("bench", bundle)
+    assert told.code == 2 and "name a file with --text" in told.err

@@ -1,4 +1,7 @@
-"""How long answers take: systems timed in turn, in one process, on the same inputs."""
+"""How long answers take: systems timed in turn on the same inputs, and what an answer costs.
+
+Nothing here knows where an answer comes from; `race` has systems in processes of their own.
+"""
 
 import statistics
 import time
@@ -7,6 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 Input = TypeVar("Input")
+
+LENGTHS = (8, 16, 32, 64)
+"""Most words of a sentence in each class of length; one more class for what is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,27 @@ class Latency:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model holds, and what it computes for a sentence.
+
+    Args:
+        parameters: All, tied ones once.
+        products_per_piece: Multiplications by the layers' matrices, for one piece. The head is not
+            counted, nor are norms.
+        products_per_pair: Multiplications of attention, for one pair of pieces. Layers that attend
+            to a window of pieces are counted as if they attended to all.
+    """
+
+    parameters: int
+    products_per_piece: int
+    products_per_pair: int
+
+    def flops(self, pieces: int) -> int:
+        """Give the operations for a sentence; a product and its sum are two."""
+        return 2 * pieces * (self.products_per_piece + pieces * self.products_per_pair)
+
+
 def latency(
     systems: Mapping[str, Callable[[Input], object]], inputs: Sequence[Input], *, warmup: int = 5
 ) -> dict[str, Latency]:
@@ -46,6 +73,12 @@ def latency(
     Raises:
         ValueError: There is no input.
     """
+
+    def timed(answer: Callable[[Input], object], one: Input) -> float:
+        started = time.perf_counter()
+        answer(one)
+        return 1000 * (time.perf_counter() - started)
+
     if not inputs:
         raise ValueError("nothing to time")
     for answer in systems.values():
@@ -54,13 +87,27 @@ def latency(
     times: dict[str, list[float]] = {name: [] for name in systems}
     for one in inputs:
         for name, answer in systems.items():
-            started = time.perf_counter()
-            answer(one)
-            times[name].append(1000 * (time.perf_counter() - started))
-    return {name: _latency(found) for name, found in times.items()}
+            times[name].append(timed(answer, one))
+    return {name: percentiles(found) for name, found in times.items()}
 
 
-def _latency(times: Sequence[float]) -> Latency:
+def percentiles(times: Sequence[float]) -> Latency:
+    """Give the percentiles of times in milliseconds, at least one."""
     cuts = statistics.quantiles(times, n=100, method="inclusive") if len(times) > 1 else None
     p50, p90, p99 = (cuts[49], cuts[89], cuts[98]) if cuts else [times[0]] * 3
     return Latency(round(p50, 3), round(p90, 3), round(p99, 3), len(times))
+
+
+def by_length(times: Sequence[float], words: Sequence[int]) -> dict[str, Latency]:
+    """Give the percentiles of each class of length that has sentences, short ones first.
+
+    Args:
+        times: Milliseconds of each answer.
+        words: How many words each was about.
+    """
+    found = {}
+    for low, high in zip((0, *LENGTHS), (*LENGTHS, None), strict=True):
+        some = [t for t, n in zip(times, words, strict=True) if n > low and (not high or n <= high)]
+        if some:
+            found[f"{low + 1}-{high}" if high else f"{low + 1}+"] = percentiles(some)
+    return found

@@ -44,6 +44,7 @@ class Bundle:
         settings: By which the task's predictions are settled.
         languages: The source and the targets, where known.
         scores: What was measured when it was made.
+        cost: The fields of `bench.Cost`; of a bundle made before them, none.
         versions: Of the packages that made it.
     """
 
@@ -56,6 +57,7 @@ class Bundle:
     settings: Mapping[str, float] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

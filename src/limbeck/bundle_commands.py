@@ -1,11 +1,12 @@
-"""The commands that ship a model: `limbeck export` writes a bundle."""
+"""The commands that ship a model: `limbeck export` writes a bundle, `limbeck bench` times it."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from limbeck.options import JsonOption, print_json
+from limbeck.options import JsonOption, print_json, print_table
+from limbeck.speed_table import speed_table
 
 
 def export(
@@ -54,3 +55,34 @@ def export(
     if "int8" in found:
         told = found["int8"]
         print(f"{told['metric']}: {100 * told['int8']:.2f}, in 32 bits {100 * told['fp32']:.2f}")
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help="A task model's folder or hub id, or a bundle.")],
+    vs: Annotated[
+        list[str] | None, typer.Option("--vs", help="What it is compared with; repeat it.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Lines: text, or as `limbeck predict` reads them.")
+    ] = None,
+    sentences: Annotated[int, typer.Option(help="Most lines that are asked.", min=1)] = 200,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Threads; repeat it. All cores, then 1, if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time models and bundles side by side: latency, throughput, start, size, memory.
+
+    Each in a process of its own, one sentence at a time, in turn. Without --text they are asked
+    the held-out text of the store that MODEL lies in.
+    """
+    from limbeck.race import bench as run_bench
+
+    told = run_bench([model, *(vs or [])], text, sentences=sentences, threads=threads or ())
+    if as_json:
+        print_json(told)
+        return
+    print_table(speed_table(told))
+    for name, figures in told["ratio"].items():
+        some = ("p50_ms", "ms_per_word", "disk_bytes", "peak_memory_bytes", "cold_start_s")
+        print(f"{name}: " + ", ".join(f"{one} {figures[one]:.2f}" for one in some))

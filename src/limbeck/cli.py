@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from limbeck import __version__
-from limbeck.bundle_commands import export
+from limbeck.bundle_commands import bench, export
 from limbeck.delta_commands import adapt, delta_app
 from limbeck.errors import ArtifactError, DataError, LimbeckError, ModelError, RecipeError
 from limbeck.options import (
@@ -383,6 +383,7 @@ def report(
 
 
 app.command()(export)
+app.command()(bench)
 app.command()(adapt)
 app.add_typer(delta_app, name="delta")
 

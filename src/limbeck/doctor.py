@@ -16,7 +16,7 @@ _FLAGS = (
 )  # fmt: skip
 _PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "pyarrow",
-    "numpy", "pydantic", "typer", "seqeval",
+    "numpy", "onnxruntime", "openvino", "pydantic", "typer", "seqeval",
 )  # fmt: skip
 
 
@@ -34,16 +34,23 @@ def facts(folder: Path = Path()) -> dict[str, Any]:
     devices, precision = _with_torch()
     return {
         "limbeck": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cores": _cores(),
-        "cpu_flags": _cpu_flags(),
-        "memory_bytes": _memory_bytes(),
+        **machine(),
         "disk_free_bytes": shutil.disk_usage(folder).free,
         "packages": {name: _version(name) for name in _PACKAGES},
         "devices": devices,
         "precision": precision,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Give what a measured time goes with: `python` to `memory_bytes` of `facts`; no torch."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": cores(),
+        "cpu_flags": _cpu_flags(),
+        "memory_bytes": _memory_bytes(),
     }
 
 
@@ -94,7 +101,8 @@ def _cpu_flags() -> list[str]:
     return [flag for flag in _FLAGS if flag in present]
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Give how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +30,7 @@ from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, write_bundle
 from limbeck.errors import ExportError
 from limbeck.evaluate import loyalty, score
 from limbeck.heads import HEADS, head_logits, reads_types
+from limbeck.parameters import cost_of
 from limbeck.runtime import session
 from limbeck.tasks import Task
 from limbeck.tasks.windows import Window
@@ -373,6 +374,7 @@ def make_bundle(
         settings=dict(asked.settings),
         languages=tuple(languages),
         scores=made.found,
+        cost=asdict(cost_of(model)),
         versions={one: metadata.version(one) for one in ("limbeck", "torch", "onnxruntime")},
     )
     with tempfile.TemporaryDirectory() as name:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from limbeck.architectures import architecture_of
+from limbeck.bench import Cost
 
 
 def unique_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -89,3 +90,17 @@ def model_bytes(model: PreTrainedModel) -> int:
 def base_prefix(model: PreTrainedModel) -> str:
     """Give what stands before an encoder tensor's name in the model: "bert.", or nothing."""
     return "" if model.base_model is model else f"{model.base_model_prefix}."
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight
+
+
+def cost_of(model: PreTrainedModel) -> Cost:
+    """Give what a model holds, and what its layers compute for a sentence."""
+    modules = dict(model.named_modules())
+    products = sum(_weight(modules[name]).numel() for name in linear_layers(model))
+    config = model.config
+    attention = 2 * int(config.num_hidden_layers) * int(config.hidden_size)
+    return Cost(count_parameters(model)["total"], products, attention)

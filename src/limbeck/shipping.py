@@ -1,6 +1,5 @@
 """`limbeck export`: a task model's folder as a bundle, tried on the text and labels at hand."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from limbeck.bundle import is_bundle
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder
 from limbeck.judge import load_tuned
+from limbeck.race import texts_beside
 from limbeck.stages.export import LABELLED, SENTENCES, held_out, sample
 
 
@@ -52,7 +52,7 @@ def ship(
         read = load_file(dev, task=asked.task.name, labels=asked.labels, language=language)
         labelled = sample(read.examples, LABELLED, seed=0)
     if text is None:
-        examples = _beside(folder, asked.task) or list(labelled[:SENTENCES])
+        examples = held_out(texts_beside(folder), asked.task) or list(labelled[:SENTENCES])
     else:
         examples = _lines(text, asked.task.name)
     if not examples:
@@ -80,13 +80,3 @@ def _lines(path: Path, task: str) -> list[Any]:
         read = [read_line(task, line, f"{path}:{n}") for n, line in enumerate(lines, start=1)]
     found = [one.example for one in read if one.example is not None]
     return sample(found, SENTENCES, seed=0)
-
-
-def _beside(folder: Path, task: Any) -> list[Any]:
-    """Give held-out text from the store in which a model lies; nothing where it lies elsewhere."""
-    try:
-        manifest = json.loads((folder.parent / "manifest.json").read_text(encoding="utf-8"))
-        corpus = folder.parent.parent / f"corpus-{manifest['inputs']['corpus'][:12]}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return held_out(sorted(corpus.glob("*.heldout.txt")), task)

@@ -1,0 +1,350 @@
+"""Models and bundles timed side by side, in turn, each in a process of its own."""
+
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from limbeck.bench import Cost, by_length, percentiles
+from limbeck.bundle import is_bundle
+from limbeck.corpus import read_texts
+from limbeck.doctor import cores, machine
+from limbeck.errors import DataError, ModelError, RecipeError
+from limbeck.hub import model_folder
+from limbeck.roofline import ceilings, share
+
+log = logging.getLogger(__name__)
+
+BATCHES = (1, 8, 32)
+"""Sentences given at once, of which the best counts as throughput."""
+_ROUNDS = 3
+"""Times that every sentence is asked of every system."""
+_STARTS = 3
+"""Processes of which the median start counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A process that holds one model, and what it told of it.
+
+    Args:
+        name: The system's.
+        process: Asked by `ask`.
+        cold_start_s: From the process's start to its first answer, in seconds.
+        told: Task, precision, cost, pieces of each text.
+    """
+
+    name: str
+    process: "subprocess.Popen[str]"
+    cold_start_s: float
+    told: Mapping[str, Any]
+
+    def ask(self, **asked: Any) -> dict[str, Any]:
+        """Ask for one thing.
+
+        Raises:
+            ModelError: The process could not answer.
+        """
+        return _ask(self.name, self.process, asked)
+
+
+def _ask(name: str, process: "subprocess.Popen[str]", asked: Mapping[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:  # what it could not do, it has told already
+        pass
+    line = process.stdout.readline()
+    reply: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
+    if "error" in reply:
+        raise ModelError("cannot be timed", where=name, found=reply["error"])
+    return reply
+
+
+@contextmanager
+def served(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Iterator[Served]:
+    """Start a process for a model, and end it.
+
+    Args:
+        name: For messages.
+        place: A task model's folder, or a bundle.
+        texts: What it will be asked.
+        threads: That one answer may use.
+
+    Raises:
+        ModelError: It cannot be loaded, or is not asked texts like these.
+    """
+    command = [sys.executable, "-m", "limbeck.bench_process", str(place), str(threads)]
+    # Threads of one system that spin while they wait would slow the next one.
+    calm = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **calm},
+    ) as process:
+        try:
+            _ask(name, process, {"texts": texts[:1]})
+            cold = time.perf_counter() - started
+            yield Served(name, process, cold, _ask(name, process, {"texts": texts}))
+        finally:
+            process.kill()
+
+
+def bench(
+    models: Sequence[str],
+    text: Path | None,
+    *,
+    sentences: int = 200,
+    threads: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Time models and bundles: what `limbeck bench` tells.
+
+    Args:
+        models: Folders, hub ids or bundles; each is named by the end of its path.
+        text: As `texts_for` takes it.
+        sentences: Most lines that are asked.
+        threads: As `race` takes them.
+
+    Returns:
+        What `race` gives, with the `ceilings` of each count of threads in `machine`, and with each
+        system's `share` of them.
+
+    Raises:
+        LimbeckError: As `race`, or there is no text.
+    """
+    places = [Path(one) if is_bundle(Path(one)) else model_folder(one) for one in models]
+    texts = texts_for(places[0], text, count=sentences)
+    told = race(dict(zip(_names(places), places, strict=True)), texts, threads=threads)
+    return with_shares(told)
+
+
+def with_shares(told: dict[str, Any]) -> dict[str, Any]:
+    """Give what `race` gives with the machine's ceilings and each system's shares of them."""
+    counts = {told["threads"], *(n for one in told["systems"].values() for n in one["threads"])}
+    limits = {count: ceilings(count) for count in sorted(counts)}
+    systems = {}
+    for name, figures in told["systems"].items():
+        more = {n: {**one, "share": share(one, limits[n])} for n, one in figures["threads"].items()}
+        own = share(figures, limits[told["threads"]])
+        systems[name] = {**figures, "share": own, "threads": more}
+    return {**told, "machine": {**told["machine"], "ceilings": limits}, "systems": systems}
+
+
+def _names(places: Sequence[Path]) -> list[str]:
+    """Give each place as few of the last parts of its path as tell it from the others."""
+    paths = [place.absolute().parts for place in places]
+    if len(set(paths)) < len(paths):
+        raise RecipeError("a system is named twice", found=", ".join(map(str, places)))
+    for count in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-count:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def race(
+    systems: Mapping[str, Path],
+    texts: Sequence[str],
+    *,
+    threads: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Time systems side by side on the same sentences.
+
+    Args:
+        systems: Name to a task model's folder or a bundle, all of one task.
+        texts: Lines, as `limbeck predict` reads them, or running text.
+        threads: Counts of threads, the first for the figures told first; none: all cores, then 1.
+
+    Returns:
+        `machine`; `systems`: name to its figures, those of each further count of threads under
+        `threads`; `ratio`: every other system's figure divided by the first's.
+
+    Raises:
+        LimbeckError: A system cannot be loaded, or they are not of one task.
+    """
+    counts = list(threads) or sorted({cores(), 1}, reverse=True)
+    found: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        log.info("bench: %d systems, %d sentences, %d threads", len(systems), len(texts), count)
+        told = _with_threads(systems, texts, count)
+        for name, figures in told.items():
+            if name in found:
+                found[name]["threads"][count] = figures
+            else:
+                found[name] = {**figures, "threads": {}, **_of_place(systems[name])}
+    for name, place in systems.items():
+        times = [found[name]["cold_start_s"]]
+        for _ in range(_STARTS - 1):
+            with served(name, place, texts[:1], threads=counts[0]) as one:
+                times.append(one.cold_start_s)
+        found[name]["cold_start_s"] = round(statistics.median(times), 3)
+    return {
+        "machine": machine(),
+        "sentences": len(texts),
+        "threads": counts[0],
+        "systems": found,
+        "ratio": _ratios(found),
+    }
+
+
+def _with_threads(
+    systems: Mapping[str, Path], texts: Sequence[str], threads: int
+) -> dict[str, dict[str, Any]]:
+    with ExitStack() as stack:
+        ready = [
+            stack.enter_context(served(name, place, texts, threads=threads))
+            for name, place in systems.items()
+        ]
+        _check_one_task(ready)
+        times = _in_turn(ready)
+        return {one.name: _figures(one, texts, times[one.name]) for one in ready}
+
+
+def _check_one_task(ready: Sequence[Served]) -> None:
+    tasks = {one.name: one.told["task"] for one in ready}
+    if len(set(tasks.values())) > 1:
+        raise RecipeError(
+            "systems of different tasks cannot be compared",
+            found=", ".join(f"{name}: {task}" for name, task in tasks.items()),
+        )
+
+
+def _in_turn(ready: Sequence[Served]) -> dict[str, list[list[float]]]:
+    """Ask every system every sentence, in turn; the order turns too.
+
+    Returns:
+        Name to the milliseconds of each sentence, a list a round.
+    """
+    sentences = range(min(len(one.told["pieces"]) for one in ready))
+    for one in ready:
+        for sentence in sentences[:5]:
+            one.ask(time=sentence)
+    times: dict[str, list[list[float]]] = {one.name: [] for one in ready}
+    for number in range(_ROUNDS):
+        for one in ready:
+            times[one.name].append([])
+        for sentence in sentences:
+            first = (number + sentence) % len(ready)
+            for one in [*ready[first:], *ready[:first]]:
+                times[one.name][-1].append(one.ask(time=sentence)["ms"])
+    return times
+
+
+def _figures(one: Served, texts: Sequence[str], times: list[list[float]]) -> dict[str, Any]:
+    told = one.told
+    memory = one.ask(memory=True)["peak_memory_bytes"]
+    words = [len(text.split()) for text in texts][: len(times[0])]
+    # The median of the rounds: a busy moment hits one of them.
+    each = [statistics.median(some) for some in zip(*times, strict=True)]
+    found: dict[str, Any] = {
+        **percentiles(each).to_dict(),
+        "p50_rounds_ms": [percentiles(some).p50_ms for some in times],
+        "by_words": {name: part.to_dict() for name, part in by_length(each, words).items()},
+        "ms_per_word": sum(each) / sum(words),
+        "pieces_per_word": sum(map(sum, told["pieces"][: len(each)])) / sum(words),
+        "cold_start_s": one.cold_start_s,
+        "peak_memory_bytes": memory,
+        "backend": told["backend"],
+        "precision": told["precision"],
+    }
+    rates = {}
+    for size in BATCHES:
+        timed = one.ask(batch=size)
+        rates[size] = (len(told["pieces"]) / timed["seconds"], timed["joules"])
+    best = max(rates, key=lambda size: rates[size][0])
+    rate, joules = rates[best]
+    found |= {
+        "sentences_per_second": round(rate, 2),
+        "best_batch": best,
+        "joules_per_sentence": None if joules is None else joules / len(told["pieces"]),
+        "parameters": None,
+    }
+    if told["cost"]:
+        found |= _computed(Cost(**told["cost"]), told["pieces"][: len(each)], each, words)
+    return found
+
+
+def _computed(
+    cost: Cost, pieces: Sequence[Sequence[int]], times: Sequence[float], words: Sequence[int]
+) -> dict[str, Any]:
+    flops = sum(cost.flops(one) for some in pieces for one in some)
+    read = sum(map(len, pieces)) * cost.products_per_piece
+    return {
+        "parameters": cost.parameters,
+        "flops_per_word": round(flops / sum(words)),
+        "flops_per_second": round(1000 * flops / sum(times)),
+        "weights_per_second": round(1000 * read / sum(times)),
+    }
+
+
+def _of_place(place: Path) -> dict[str, int]:
+    files = [place] if place.is_file() else place.rglob("*")
+    return {"disk_bytes": sum(one.stat().st_size for one in files if one.is_file())}
+
+
+_LESS_IS_BETTER = (
+    "p50_ms", "p90_ms", "p99_ms", "ms_per_word", "cold_start_s", "disk_bytes", "peak_memory_bytes",
+)  # fmt: skip
+
+
+def _ratios(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    first, *others = found
+    return {
+        f"{name} / {first}": {
+            figure: round(found[name][figure] / found[first][figure], 3)
+            for figure in (*_LESS_IS_BETTER, "sentences_per_second")
+        }
+        for name in others
+    }
+
+
+def texts_for(place: Path, given: Path | None, *, count: int) -> list[str]:
+    """Give what the systems are asked.
+
+    Args:
+        place: The first system's.
+        given: A file of lines; None: the held-out text of the store that the model lies in.
+        count: At most so many lines, none of them blank.
+
+    Raises:
+        DataError: There is no text, or no such file.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise DataError("no such file", where=str(given))
+        with given.open(encoding="utf-8") as lines:
+            found = list(islice((line.strip() for line in lines if line.strip()), count))
+    else:
+        files = texts_beside(place)
+        share = -(-count // max(1, len(files)))
+        found = [text for file in files for text in islice(read_texts(file), share)][:count]
+    if not found:
+        raise DataError(
+            "there is no text to ask", where=str(given or place), do="name a file with --text"
+        )
+    return found
+
+
+def texts_beside(place: Path) -> list[Path]:
+    """Give the files of held-out text of the store in which a model or bundle lies, if any."""
+    folder = place.absolute().parent
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        corpus = folder.parent / f"corpus-{manifest['inputs']['corpus'][:12]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sorted(corpus.glob("*.heldout.txt"))
