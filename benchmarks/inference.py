@@ -1,81 +1,211 @@
-"""How long answers take: a tuned teacher and its student in torch, and the student's bundle.
+"""How much faster and smaller a bundle is: see inference.md beside this file.
 
-    python -m benchmarks.inference --teacher MODEL --student MODEL --bundle BUNDLE --file LINES
+    python -m benchmarks.inference --json [--work FOLDER] [--text FILE] [--teacher M --student M]
 
-One sentence at a time, from text to answer, the systems in turn in one process on the same lines;
-then, in a process of its own, how long `limbeck.load` and the first answer take. Prints one JSON
-object.
+Two benches. One of shapes, with random weights: a teacher of XLM-R base's shape, the student that
+limbeck makes of it, and two well-known small multilingual models' shapes. One of a real pair: task
+models of any run, or those of `limbeck quickstart`, which is run where none are named.
 """
 
 import argparse
 import json
-import subprocess
+import logging
 import sys
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zero_shot import machine_line
-from limbeck.asking import read_line
-from limbeck.bench import latency
-from limbeck.judge import load_task_model
+import numpy as np
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers.trainers import UnigramTrainer
+from transformers import AutoModelForTokenClassification, DistilBertConfig, XLMRobertaConfig
 
-_COLD = """
-import sys, time
-started = time.perf_counter()
-import limbeck
-limbeck.load(sys.argv[1]).predict([sys.argv[2]])
-print(time.perf_counter() - started)
-"""
+from limbeck.answering import ENTRY
+from limbeck.encoder import quiet
+from limbeck.export import Gate, make_bundle
+from limbeck.judge import load_tuned
+from limbeck.quickstart import quickstart
+from limbeck.race import race, texts_for, with_shares
+from limbeck.shipping import ship
+from limbeck.speed_table import speed_table
+from limbeck.world import make_world
+
+TEXT_PIECES = 8000
+"""Pieces learned from the text; the rest of a vocabulary stands for other languages'."""
+LABELS = 17
+GATE = 16
+
+_LIKE_XLM_R = {
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+}
+SHAPES: dict[str, Any] = {
+    "teacher": XLMRobertaConfig(vocab_size=250_002, **_LIKE_XLM_R),
+    "student": XLMRobertaConfig(vocab_size=30_000, num_hidden_layers=6, **_LIKE_XLM_R),
+    "distilmbert": DistilBertConfig(vocab_size=119_547, pad_token_id=1),
+    "minilm-l12": XLMRobertaConfig(
+        vocab_size=250_002, hidden_size=384, intermediate_size=1536, **_LIKE_XLM_R
+    ),
+}
+"""XLM-R base; half of its layers and 30,000 of its pieces; DistilmBERT; MiniLMv2-L12-H384."""
 
 
-def disk(path: Path) -> int:
-    """Give the bytes of a file, or of a folder's files."""
-    return sum(one.stat().st_size for one in ([path] if path.is_file() else path.rglob("*")))
+def make_tokenizer(texts: Sequence[str], pieces: int) -> Tokenizer:
+    """Give a Unigram tokenizer of the text's pieces, filled up with pieces that no text has.
 
-
-def cold_start(bundle: Path, text: str) -> float:
-    """Give the seconds from importing limbeck to the first answer, the best of five processes."""
-    command = [sys.executable, "-c", _COLD, str(bundle), text]
-    return min(
-        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
+    So all systems read a sentence as the same pieces, and a vocabulary costs what its size costs.
+    """
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    learned = Tokenizer(models.Unigram())
+    learned.normalizer = normalizers.NFC()
+    learned.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = UnigramTrainer(
+        vocab_size=TEXT_PIECES, special_tokens=special, unk_token="<unk>", show_progress=False
     )
+    learned.train_from_iterator(texts, trainer)
+    state = json.loads(learned.to_str())
+    vocabulary = state["model"]["vocab"]
+    filler = [[f"\ue000{number}", -30.0] for number in range(pieces - len(vocabulary))]
+    state["model"]["vocab"] = vocabulary + filler
+    made = Tokenizer.from_str(json.dumps(state))
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return made
+
+
+def make_model(name: str, folder: Path, texts: Sequence[str]) -> None:
+    """Write a tagger of a shape with random weights, as a task artifact's model is written."""
+    config = SHAPES[name]
+    config.num_labels = LABELS
+    setattr(config, ENTRY, {"task": "pos", "max_pieces": 256})
+    torch.manual_seed(0)
+    partial = folder.with_name(f"{folder.name}.part")
+    with quiet():
+        AutoModelForTokenClassification.from_config(config).save_pretrained(partial)
+    make_tokenizer(texts, config.vocab_size).save(str(partial / "tokenizer.json"))
+    partial.rename(folder)
+
+
+def shape_systems(work: Path, texts: Sequence[str]) -> dict[str, Path]:
+    """Make the models and bundles of the shapes; what lies there already is taken."""
+    systems = {}
+    for name in SHAPES:
+        folder = work / name
+        if not folder.exists():
+            make_model(name, folder, texts)
+        for kind in ("fp32", "int8") if name == "student" else ("int8",):
+            bundle = work / f"{name}.{kind}"
+            systems[f"{name}, bundle {kind}"] = bundle
+            if bundle.exists():
+                continue
+            model, asked = load_tuned(str(folder))
+            examples = [asked.task.from_text(text, "text") for text in texts[:GATE]]
+            # Answers of random weights say nothing: any fall is let through.
+            make_bundle(
+                model, asked, Gate(examples), folder=folder, output=bundle,
+                int8=kind == "int8", tolerance=1.0,
+            )  # fmt: skip
+    return {
+        "teacher, torch": work / "teacher",
+        "student, torch": work / "student",
+        **systems,
+    }
+
+
+def small_systems(work: Path, folders: Mapping[str, Path], texts: Sequence[str]) -> dict[str, Path]:
+    """Give a run's teacher and student, and bundles of both, tried on the text."""
+    lines = work / "lines.txt"
+    lines.write_text("\n".join(texts), encoding="utf-8")
+    systems = {f"{name}, torch": folder for name, folder in folders.items()}
+    for name, kind in (("teacher", "int8"), ("student", "fp32"), ("student", "int8")):
+        bundle = work / f"{folders[name].parent.name}.{kind}"
+        if not bundle.exists():
+            # What 8 bits cost is judged by the run's own stage; here a wide gate will do.
+            ship(str(folders[name]), bundle, int8=kind == "int8", tolerance=0.1, text=lines)
+        systems[f"{name}, bundle {kind}"] = bundle
+    return systems
+
+
+def world_texts(work: Path, count: int) -> list[str]:
+    """Give stretches of a generated world's text, of 4 to 64 words, short ones more often."""
+    folder = work / "world"
+    if not (folder / "world.json").exists():
+        make_world(folder, size="small", only=("pos",))
+    words = (folder / "corpora/qaa.txt").read_text(encoding="utf-8").split()
+    lengths = np.exp(np.random.default_rng(0).uniform(np.log(4), np.log(65), count)).astype(int)
+    ends = np.cumsum(lengths)
+    return [" ".join(words[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
+
+
+def ratios(told: Mapping[str, Any]) -> dict[str, float]:
+    """Give what is asked of a bundle: how many times better it is than each other system."""
+    systems = told["systems"]
+    bundle = systems["student, bundle int8"]
+
+    def times(name: str, figure: str) -> float:
+        return round(systems[name][figure] / bundle[figure], 2)
+
+    pairs = {
+        "p50_teacher_torch_over_bundle": ("teacher, torch", "p50_ms"),
+        "disk_teacher_over_bundle": ("teacher, torch", "disk_bytes"),
+        "memory_teacher_over_bundle": ("teacher, torch", "peak_memory_bytes"),
+        "p50_teacher_int8_over_bundle": ("teacher, bundle int8", "p50_ms"),
+        "p50_student_torch_over_bundle": ("student, torch", "p50_ms"),
+        "p50_distilmbert_shape_over_bundle": ("distilmbert, bundle int8", "p50_ms"),
+        "disk_distilmbert_shape_over_bundle": ("distilmbert, bundle int8", "disk_bytes"),
+        "p50_minilm_l12_shape_over_bundle": ("minilm-l12, bundle int8", "p50_ms"),
+        "disk_minilm_l12_shape_over_bundle": ("minilm-l12, bundle int8", "disk_bytes"),
+    }
+    return {name: times(*pair) for name, pair in pairs.items() if pair[0] in systems}
 
 
 def main() -> None:
-    """Print the object."""
+    """Print the object, or the tables."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("limbeck").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--student", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--file", type=Path, required=True, help="lines of text")
-    parser.add_argument("--lines", type=int, default=300)
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    parser.add_argument("--work", type=Path, default=Path("store/inference"), help="kept between")
+    parser.add_argument("--text", type=Path, help="lines of text; a generated world's if not given")
+    parser.add_argument("--sentences", type=int, default=60)
+    parser.add_argument("--teacher", type=Path, help="of a finished run; else the quickstart's")
+    parser.add_argument("--student", type=Path)
     given = parser.parse_args()
-    places = {"teacher": given.teacher, "student": given.student, "bundle": given.bundle}
-    models = {name: load_task_model(place) for name, place in places.items()}
-    task = models["student"].task.name
-    with given.file.open(encoding="utf-8") as lines:
-        texts = [line.strip() for line, _ in zip(lines, range(given.lines), strict=False)]
-    asked = [read_line(task, text, str(given.file)).example for text in texts]
-    examples = [one for one in asked if one is not None]
-
-    def ask(name: str) -> Any:
-        return lambda example: models[name].answer([example])
-
-    started = time.perf_counter()
-    timed = latency({name: ask(name) for name in models}, examples)
-    told: dict[str, Any] = {
-        name: {**one.to_dict(), "disk_bytes": disk(places[name])} for name, one in timed.items()
+    given.work.mkdir(parents=True, exist_ok=True)
+    texts = (
+        texts_for(given.work, given.text, count=given.sentences)
+        if given.text
+        else world_texts(given.work, given.sentences)
+    )
+    pair = {"teacher": given.teacher, "student": given.student}
+    if not given.teacher or not given.student:
+        made = quickstart(given.work / "quickstart").run.artifacts
+        pair = {"teacher": made["teacher"].path("model"), "student": made["task"].path("model")}
+    systems = {
+        "shapes": shape_systems(given.work, world_texts(given.work, 400)),
+        "small": small_systems(given.work, pair, texts),
     }
-    told["bundle"]["cold_start_s"] = round(cold_start(given.bundle, texts[0]), 3)
-    ratios = {
-        "p50_teacher_torch_over_bundle": timed["teacher"].p50_ms / timed["bundle"].p50_ms,
-        "p50_student_torch_over_bundle": timed["student"].p50_ms / timed["bundle"].p50_ms,
-        "disk_teacher_over_bundle": disk(given.teacher) / disk(given.bundle),
+    told = {name: with_shares(race(some, texts)) for name, some in systems.items()}
+    found = {
+        "ratios": ratios(told["shapes"]),
+        "small_ratios": ratios(told["small"]),
+        **told,
     }
-    machine = {"machine": machine_line(), "seconds": round(time.perf_counter() - started, 1)}
-    print(json.dumps({**machine, "task": task, "systems": told, "ratios": ratios}))
+    if given.json:
+        print(json.dumps(found))
+        return
+    console = Console(width=140)
+    for name in ("shapes", "small"):
+        console.print(speed_table(told[name]))
+    print(json.dumps({name: found[name] for name in ("ratios", "small_ratios")}, indent=1))
 
 
 if __name__ == "__main__":
