@@ -17,25 +17,32 @@ import torch
 
 import limbeck as package
 from conftest import Finished, Told
+from limbeck import candidates, pipeline
 from limbeck import export as exporting
-from limbeck import pipeline
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.architectures import ARCHITECTURES
 from limbeck.artifact import Store, file_hash, write_json
+from limbeck.backends import is_installed, session
+from limbeck.bench import Latency
 from limbeck.benchmarks import load_file
 from limbeck.bundle import RECORD, _digest, read_bundle
 from limbeck.encoder import load_encoder
-from limbeck.errors import ArtifactError, DataError, ExportError
-from limbeck.export import Gate, export, inputs_of, matrices, quantized, to_onnx
+from limbeck.errors import ArtifactError, DataError, ExportError, RecipeError
+from limbeck.export import Gate, export
 from limbeck.finetune import outputs_of, task_model
 from limbeck.judge import load_task_model
 from limbeck.recipe import read_recipe
 from limbeck.report import write_report
-from limbeck.runtime import Predictor, load, session
+from limbeck.rounding import matrices, quantized
+from limbeck.runtime import Predictor, load
 from limbeck.tasks.windows import Window
+from limbeck.tracing import inputs_of, to_onnx
 from test_encoder import PIECES, tiny_model
 
 Call = Callable[..., Told]
+
+# Not `importorskip`: imported by anything but limbeck, it tells its makers so.
+needs_openvino = pytest.mark.skipif(not is_installed("openvino"), reason="needs limbeck[openvino]")
 
 STRANGE = ["", " ", "🙂 🙃", "שלום עולם", "a\0b", "e\u0301 ẹ́", "\u200f\u202eabc", "x" * 5000]
 
@@ -215,6 +222,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "limbeck.json: the bundle is damaged",
     ),
     "a task": (lambda one: rewritten(one, task="chess"), "does not know.*chess"),
+    "a backend": (
+        lambda one: rewritten(one, backend="abacus"),
+        "run by what this limbeck does not know; found abacus.*upgrade limbeck",
+    ),
     "a graph": (
         lambda one: [(one / "model.onnx").write_bytes(b"no graph"), rewritten(one)],
         "graph cannot be run",
@@ -272,7 +283,8 @@ def asked_of(loaded: Any, model: Path) -> TaskModel:
     )
 
 
-def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate):
+@pytest.mark.parametrize("quantization", ["dynamic", "static"])
+def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate, quantization: str):
     loaded = load_encoder(model, head="tagging", attention="sdpa")
     head: Any = loaded
     with torch.no_grad():
@@ -281,10 +293,105 @@ def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate):
         head.head.norm.weight[0] *= 1e5
         head.classifier.weight[:, 0] /= 1e5
     asked = asked_of(loaded, model)
-    made = export(loaded, asked, Gate(gate.labelled), int8=True, tolerance=0.02)
+    tried = Gate(gate.labelled)
+    made = export(loaded, asked, tried, int8=True, tolerance=0.02, quantization=quantization)
     found = made.found["int8"]
     assert found["metric"] == "agreement with 32 bits" and found["n"] == 24
     assert len(found["kept"]) == 1 and found["fall"] <= 0.02 and made.precision == "int8"
+    assert found["quantization"] == quantization
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Give a table of milliseconds by candidate that the clock shows; others take a second."""
+    shown: dict[str, float] = {}
+
+    def latency(systems: Any, inputs: Any, **_: int) -> dict[str, Latency]:
+        for answer in systems.values():
+            answer(inputs[0])
+        return {name: Latency(shown.get(name, 1000.0), 0, 0, len(inputs)) for name in systems}
+
+    monkeypatch.setattr(exporting, "latency", latency)
+    return shown
+
+
+@needs_openvino
+def test_the_fastest_candidate_that_passes_is_written(
+    model: Path, dev: Path, timed: dict[str, float], limbeck: Call, tmp_path: Path
+):
+    timed |= {"openvino, static": 2.0, "onnxruntime, dynamic": 3.0}
+    output = tmp_path / "auto.limbeck"
+    told = limbeck(
+        "export", model, "-o", output, "--backend", "auto", "--tolerance", 9, "--dev", dev
+    )
+    assert told.code == 0, told.err
+    assert "int8, run by openvino" in told.out
+    assert "tried: openvino, static: 2.00 ms a sentence (median of 57), accuracy " in told.out
+    about, files = read_bundle(output)
+    assert about.backend == "openvino" and set(about.versions) == {"limbeck", "torch", "openvino"}
+    assert [one["p50_ms"] for one in about.scores["tried"]] == [3.0, 1000.0, 2.0]
+    assert about.scores["int8"]["quantization"] == "static"
+    assert files["README.md"].decode().count("- Tried: ") == 3
+    texts = ["Ab cd.", *STRANGE]
+    found = [load(output, backend=one).predict(texts) for one in (None, "openvino", "onnxruntime")]
+    assert found[0] == found[1] and len(found[2]) == len(texts)
+
+
+def test_a_candidate_that_fails_is_told_and_the_next_is_taken(
+    model: Path, gate: Gate, timed: dict[str, float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(candidates, "is_installed", lambda name: name == "onnxruntime")
+    timed["onnxruntime, dynamic"] = 1.0
+    loaded = load_encoder(model, head="tagging", attention="sdpa")
+    asked, judge = asked_of(loaded, model), exporting._tried
+
+    def strict(traced: Any, made_as: Any, *rest: Any, **named: Any) -> Any:
+        if made_as.quantization in refused:
+            raise ExportError("too strange")
+        return judge(traced, made_as, *rest, **named)
+
+    refused = {"dynamic"}
+    monkeypatch.setattr(exporting, "_tried", strict)
+    made = export(loaded, asked, gate, int8=True, tolerance=0.2, backend="auto")
+    assert made.made_as == candidates.Candidate("onnxruntime", "static")
+    first, second = made.found["tried"]
+    assert first["refused"] == "too strange" and "p50_ms" not in first
+    assert second["p50_ms"] == 1000.0 and second["metric"] == "accuracy"
+    refused.add("static")
+    with pytest.raises(ExportError, match="no candidate passes.*dynamic: too strange; .*static: "):
+        export(loaded, asked, gate, int8=True, backend="auto")
+
+
+def test_a_choice_that_cannot_be_is_told(
+    model: Path, limbeck: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told = limbeck("export", model, "-o", tmp_path / "x", "--backend", "abacus")
+    assert told.code == 2 and "no such way to make a bundle; found backend abacus" in told.err
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    told = limbeck("export", model, "-o", tmp_path / "x", "--backend", "openvino")
+    assert told.code == 2 and "not installed; found no openvino; pip install" in told.err
+
+
+@needs_openvino
+def test_a_bundle_can_be_run_by_another_backend(bundle: Path, predictor: Predictor):
+    texts = ["Ab cd ef.", "gh", "Ij kl mn op."]
+    other = load(bundle, backend="openvino", threads=1)
+    assert other.about.backend == "onnxruntime"
+    assert [len(one["labels"]) for one in other.predict(texts)] == [4, 1, 5]
+    with pytest.raises(RecipeError, match="no such backend; found 'abacus'; expected one of: onnx"):
+        load(bundle, backend="abacus")
+
+
+def test_a_bundle_from_before_there_were_backends_is_run_by_onnxruntime(
+    unpacked: Path, predictor: Predictor
+):
+    record = json.loads((unpacked / RECORD).read_text())
+    del record["backend"], record["record"]
+    record["format"] = 1
+    write_json(unpacked / RECORD, record | {"record": _digest(record)})
+    old = load(unpacked)
+    assert old.about.backend == "onnxruntime"
+    assert old.predict(["Ab cd."]) == predictor.predict(["Ab cd."])
 
 
 def test_gates_that_do_not_open_are_told(model: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch):
@@ -297,7 +404,7 @@ def test_gates_that_do_not_open_are_told(model: Path, gate: Gate, monkeypatch: p
         other.classifier.weight.neg_()
     with pytest.raises(ExportError, match="does not answer as torch does.*% of the answers agree"):
         export(other, asked, gate, int8=False)
-    monkeypatch.setattr(exporting.torch.onnx, "export", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
     with pytest.raises(ExportError, match="modernbert with this head cannot be exported"):
         export(loaded, asked, gate, int8=False)
 

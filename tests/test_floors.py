@@ -46,11 +46,23 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "world",
     ),
     # use
-    2: ("asking", "answering", "bundle", "runtime", "evaluate", "bench", "report"),
+    2: (
+        "asking",
+        "answering",
+        "backends",
+        "candidates",
+        "bundle",
+        "runtime",
+        "evaluate",
+        "bench",
+        "report",
+    ),
     # parts: torch
     3: (
         "architectures",
         "heads",
+        "tracing",
+        "rounding",
         "parameters",
         "encoder",
         "checkpoint",

@@ -136,6 +136,11 @@ def test_an_unknown_key_names_file_path_and_the_nearest_key(path: str, expected:
         ("general.learning_rate", "fast", "found 'fast'; expected a number"),
         ("general.learning_rate", float("nan"), "found nan"),
         ("student.layers", "6", "found '6'; expected a whole number"),
+        (
+            "export",
+            {"backend": "openvino", "quantization": "dynamic"},
+            "export: OpenVINO runs static 8 bits: export.quantization must be static",
+        ),
         ("student.plan", 5, "r.toml: student.plan: a wrong value; found 5; expected 'every', 'bot"),
         ("student.plan", "evry", "'spread' or a list"),
         ("teacher.allow_remote_code", 1, "found 1; expected true or false"),

@@ -92,7 +92,7 @@ def _load(place: Path, threads: int) -> _Subject:
 
         ready = load(place, threads=threads)
         cost = Cost(**ready.about.cost) if ready.about.cost else None
-        return _Subject(ready.model, ready.about.precision, "onnxruntime", cost)
+        return _Subject(ready.model, ready.about.precision, ready.about.backend, cost)
     import torch
 
     from limbeck.judge import load_tuned

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.artifact import check_new_folder, disk_errors, file_hash, key, write_json
+from limbeck.backends import USUAL
 from limbeck.errors import ArtifactError
 
-FORMAT = 1
-"""Version of the layout; a bundle of a newer one is refused."""
+FORMAT = 2
+"""Version of the layout; a bundle of a newer one is refused. In 1, `backend` is not told."""
 
 RECORD, MODEL, TOKENIZER, CARD = "limbeck.json", "model.onnx", "tokenizer.json", "README.md"
 SUFFIX = ".limbeck"
@@ -46,6 +47,7 @@ class Bundle:
         scores: What was measured when it was made.
         cost: The fields of `bench.Cost`; of a bundle made before them, none.
         versions: Of the packages that made it.
+        backend: What runs the graph, a key of `BACKENDS`.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Bundle:
     scores: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    backend: str = USUAL
 
 
 def is_bundle(path: Path) -> bool:
@@ -124,6 +127,53 @@ def read_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
     for name in ("labels", "inputs", "languages"):
         record[name] = tuple(record[name])
     return Bundle(**record), files
+
+
+def card(about: Bundle) -> str:
+    """Give a bundle's card, in Markdown."""
+    found = about.scores
+    lines = [
+        f"# A bundle of limbeck: {about.task}",
+        "",
+        f"- Languages: {', '.join(about.languages) or 'not recorded'}",
+        f"- Labels: {', '.join(about.labels)}",
+        f"- Precision: {about.precision}, run by {about.backend}; windows of at most "
+        f"{about.max_pieces} pieces",
+        f"- In 32 bits it agrees with torch in {100 * found['agreement']:.2f} % of the answers on "
+        f"{found['sentences']} sentences; scores differ by "
+        f"at most {found['largest_difference']:.2g}",
+    ]
+    if "int8" in found:
+        told = found["int8"]
+        kept = f"; kept in 32 bits: {', '.join(told['kept'])}" if told["kept"] else ""
+        lines.append(
+            f"- In 8 bits {told['metric']} is {100 * told['int8']:.2f}, in 32 bits "
+            f"{100 * told['fp32']:.2f} (n = {told['n']}){kept}"
+        )
+    lines += [f"- Tried: {trial(one)}" for one in found.get("tried", ())]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "`limbeck predict BUNDLE FILE` answers; so does",
+            "",
+            "```python",
+            "import limbeck",
+            "",
+            'limbeck.load("BUNDLE").predict(["…"])',
+            "```",
+            "",
+        ]
+    )
+
+
+def trial(row: Mapping[str, Any]) -> str:
+    """Give in words how a candidate fared, one of `scores["tried"]`."""
+    name = f"{row['backend']}, {row['quantization']}"
+    if "refused" in row:
+        return f"{name}: refused ({row['refused']})"
+    score = f", {row['metric']} {100 * row['score']:.2f}" if "score" in row else ""
+    return f"{name}: {row['p50_ms']:.2f} ms a sentence (median of {row['n']}){score}"
 
 
 def _digest(record: Mapping[str, Any]) -> str:

@@ -3,14 +3,13 @@
 The first gate compares the graph with torch on real sentences. The second scores the 8-bit graph
 beside the 32-bit one on labelled data, for multilingual models are known to lose almost all in 8
 bits: where the score falls, the matrices whose rounding changes the outputs most are kept in 32.
+Of several candidates, the fastest of those that pass is written.
 """
 
 import logging
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
@@ -19,33 +18,34 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from limbeck.answering import TaskModel, outputs_by, settled, side_by_side
 from limbeck.artifact import check_new_folder
-from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, write_bundle
-from limbeck.errors import ExportError
+from limbeck.backends import USUAL, read_of, session
+from limbeck.bench import Latency, latency
+from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, card, write_bundle
+from limbeck.candidates import Candidate, candidates
+from limbeck.errors import ArtifactError, ExportError
 from limbeck.evaluate import loyalty, score
-from limbeck.heads import HEADS, head_logits, reads_types
 from limbeck.parameters import cost_of
-from limbeck.runtime import session
+from limbeck.rounding import Rounding, dynamic, matrices, quantized, ranges_of, static
 from limbeck.tasks import Task
 from limbeck.tasks.windows import Window
+from limbeck.tracing import inputs_of, to_onnx
 
 log = logging.getLogger(__name__)
 
-OPSET = 20
 PARITY = 0.995
 """Least share of answers in which the graph and torch must agree."""
 TOLERANCE = 0.005
 """Most that a score may fall in 8 bits, unless another is given."""
 _MOST_KEPT = 8
 """Matrices kept in 32 bits before it is given up."""
-_LARGE = 1 << 16
-"""Entries from which a table of embeddings is worth 8 bits."""
+_CALIBRATING = 64
+"""Sentences that give the ranges of activations and rank matrices."""
+_TIMED = 100
+"""Sentences by which the fastest candidate is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,197 +69,56 @@ class Exported:
     Args:
         graph: The model.
         inputs: Its inputs' names.
-        precision: "fp32" or "int8".
+        made_as: How it is stored and run.
+        model: What answers the task by it.
         found: Agreement, differences, scores, what was kept in 32 bits; ready for JSON.
     """
 
     graph: onnx.ModelProto
     inputs: tuple[str, ...]
-    precision: str
+    made_as: Candidate
+    model: TaskModel
     found: dict[str, Any] = field(default_factory=dict)
 
-
-class _Graph(nn.Module):
-    """A model as a function from a batch's tables, in order, to scores."""
-
-    def __init__(self, model: PreTrainedModel, head: str, inputs: Sequence[str]):
-        super().__init__()
-        self.model, self.head, self.inputs = model, head, tuple(inputs)
-
-    def forward(self, *tables: Tensor) -> Tensor:
-        batch = dict(zip(self.inputs, tables, strict=True))
-        return HEADS[self.head].scores(self.model, head_logits(self.model, batch), batch)
+    @property
+    def precision(self) -> str:
+        """Give "fp32" or "int8"."""
+        return "fp32" if self.made_as.quantization == "none" else "int8"
 
 
-def inputs_of(model: PreTrainedModel, head: str) -> tuple[str, ...]:
-    """Give the names of what a model with a head reads of a batch."""
-    names = ["input_ids", "attention_mask"]
-    names += ["token_type_ids"] if reads_types(model.config) else []
-    return (*names, "firsts", "lasts") if head == "tree" else tuple(names)
-
-
-def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> onnx.ModelProto:
-    """Give a model as a graph whose batch and lengths are free.
+@dataclass(frozen=True, slots=True)
+class _Traced:
+    """A graph in 32 bits, and what it needs to answer.
 
     Args:
-        model: With the head.
-        head: A key of `HEADS`.
-        windows: Two of the task, of different lengths if possible: what is traced.
-
-    Raises:
-        ExportError: torch cannot export this architecture.
+        graph: It is never changed.
+        inputs: Its inputs' names.
+        asked: What answers the task by torch.
+        windows: Some sentences.
+        pad_id: The padding piece.
     """
-    inputs = inputs_of(model, head)
-    batch = side_by_side(windows, model.config.pad_token_id or 0)
-    none = np.zeros_like(batch["input_ids"])
-    tables = tuple(torch.from_numpy(_several(batch.get(name, none))) for name in inputs)
-    free = torch.export.Dim.DYNAMIC
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                _Graph(model.eval(), head, inputs),
-                tables,
-                dynamo=True,
-                input_names=list(inputs),
-                output_names=["scores"],
-                dynamic_shapes={"tables": tuple({0: free, 1: free} for _ in tables)},
-                opset_version=OPSET,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter raises classes of many libraries
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(
-            f"a {model.config.model_type} with this head cannot be exported by torch",
-            where=head,
-            found=first[:200],
-        ) from None
-    assert program is not None
-    graph = program.model_proto
-    # Shapes noted before constants were folded would contradict those after.
-    del graph.graph.value_info[:]
-    return graph
 
+    graph: onnx.ModelProto
+    inputs: tuple[str, ...]
+    asked: TaskModel
+    windows: Sequence[Window]
+    pad_id: int
 
-def _several(table: np.ndarray) -> np.ndarray:
-    """Repeat what there is once: the exporter takes an axis of length 1 for a constant."""
-    for axis, length in enumerate(table.shape):
-        if length == 1:
-            table = np.repeat(table, 2, axis=axis)
-    return table
+    def by(self, backend: str, graph: onnx.ModelProto) -> TaskModel:
+        """Give what answers the task by a graph with the same inputs."""
+        run = session(graph.SerializeToString(), self.inputs, backend=backend)
+        outputs = partial(
+            outputs_by, run, head=self.asked.task.head, pad_id=self.pad_id, batch_pieces=1
+        )
+        return replace(self.asked, outputs=outputs)
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
-
-
-def quantized(graph: onnx.ModelProto, *, keep: Sequence[str] = ()) -> onnx.ModelProto:
-    """Give a graph with its matrices and its embeddings in 8 bits.
-
-    Matrices by onnxruntime: a scale for each column, activations rounded as they come. Tables of
-    embeddings a scale for each row, which loses next to nothing.
-
-    Args:
-        graph: In 32 bits; it is not touched.
-        keep: Names of nodes that stay as they are.
-    """
-    chosen = [one for one in matrices(graph) if one not in keep]
-    small = _copy(graph)
-    if chosen:  # onnxruntime takes an empty list for all
-        small = _rounded(small, chosen)
-    _shorten_tables(small)
-    return small
-
-
-def _rounded(graph: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter has done
-        try:
-            quantize_dynamic(
-                graph,
-                path,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                nodes_to_quantize=list(nodes),
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-            )
-        finally:
-            root.setLevel(level)
-        return onnx.load(path)
-
-
-def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph)
-    return copy
-
-
-def _shorten_tables(graph: onnx.ModelProto) -> None:
-    """Store tables that are looked up in by row as int8 with a scale a row."""
-    tables = {one.name: one for one in graph.graph.initializer}
-    nodes = list(graph.graph.node)
-    users: dict[str, list[Any]] = {}
-    for node in nodes:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    made: list[Any] = []
-    for node in nodes:
-        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or not _is_table(node, table) or len(users[table.name]) > 1:
-            made.append(node)
-            continue
-        rows = numpy_helper.to_array(table)
-        scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / 127
-        short = np.rint(rows / scale).astype(np.int8)
-        name = table.name
-        graph.graph.initializer.remove(table)
-        graph.graph.initializer.append(numpy_helper.from_array(short, f"{name}.int8"))
-        scales = numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale")
-        graph.graph.initializer.append(scales)
-        index, out = node.input[1], node.output[0]
-        made += [
-            helper.make_node("Gather", [f"{name}.int8", index], [f"{out}.int8"]),
-            helper.make_node("Cast", [f"{out}.int8"], [f"{out}.wide"], to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{name}.scale", index], [f"{out}.scale"]),
-            helper.make_node("Mul", [f"{out}.wide", f"{out}.scale"], [out]),
-        ]
-    del graph.graph.node[:]
-    graph.graph.node.extend(made)
-
-
-def _is_table(node: Any, table: Any) -> bool:
-    axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
-    is_float = table.data_type == TensorProto.FLOAT
-    return axis == 0 and is_float and len(table.dims) == 2 and np.prod(table.dims) >= _LARGE
-
-
-def matrices(graph: onnx.ModelProto) -> list[str]:
-    """Give the names of the nodes that multiply by a constant matrix of two axes."""
-    constants = {
-        one.name
-        for one in graph.graph.initializer
-        if len(one.dims) == 2 and min(one.dims) > 1 and one.data_type == TensorProto.FLOAT
-    }
-    return [
-        node.name
-        for node in graph.graph.node
-        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
-    ]
+    def rounding(self, quantization: str) -> Rounding:
+        """Give how matrices are rounded."""
+        if quantization == "dynamic":
+            return dynamic
+        batches = (side_by_side([one], self.pad_id) for one in self.windows)
+        ranges = ranges_of(self.graph, (read_of(one, self.inputs) for one in batches))
+        return partial(static, ranges=ranges)
 
 
 def export(
@@ -269,8 +128,10 @@ def export(
     *,
     int8: bool,
     tolerance: float = TOLERANCE,
+    backend: str = USUAL,
+    quantization: str = "auto",
 ) -> Exported:
-    """Export a task model and try it.
+    """Export a task model and try it; of several candidates, give the fastest that passes.
 
     Args:
         model: A torch model.
@@ -278,48 +139,111 @@ def export(
         gate: What it is tried on.
         int8: Whether 8 bits are wanted.
         tolerance: Most that the score may fall in 8 bits, as a share (0.005 is half a point).
+        backend: As in `candidates`; "auto" times them, each on the same sentences, one at a time.
+        quantization: As in `candidates`.
 
     Raises:
-        ExportError: The architecture cannot be exported, or a gate does not open.
+        RecipeError: There is no such candidate.
+        ExportError: The architecture cannot be exported, or a gate does not open to any candidate.
     """
-    head = asked.task.head
-    windows = asked.task.encode(
-        gate.examples[:64], asked.tokenizer, None, max_pieces=asked.max_pieces
+    wanted = candidates(int8=int8, backend=backend, quantization=quantization)
+    some = gate.examples[:: max(1, -(-len(gate.examples) // _CALIBRATING))]
+    windows = asked.task.encode(some, asked.tokenizer, None, max_pieces=asked.max_pieces)
+    by_length = sorted(windows, key=lambda one: len(one.pieces))
+    shown = by_length[:: max(1, len(windows) - 1)][:2]
+    graph = to_onnx(model, head=asked.task.head, windows=shown)
+    inputs = inputs_of(model, asked.task.head)
+    traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0)
+    if backend != "auto":
+        return _tried(traced, wanted[0], gate, tolerance=tolerance)
+    return _fastest(traced, wanted, gate, tolerance=tolerance)
+
+
+def _tried(traced: _Traced, made_as: Candidate, gate: Gate, *, tolerance: float) -> Exported:
+    """Put one candidate through its gates.
+
+    Raises:
+        ExportError: One does not open.
+    """
+    ask = partial(traced.by, made_as.backend)
+    whole = ask(traced.graph)
+    made = Exported(traced.graph, traced.inputs, made_as, whole, _parity(traced.asked, whole, gate))
+    if made_as.quantization == "none":
+        return made
+    rounding = traced.rounding(made_as.quantization)
+    return _in_8_bits(
+        made, ask, gate, windows=traced.windows, rounding=rounding, tolerance=tolerance
     )
-    traced = sorted(windows, key=lambda one: len(one.pieces))[:: max(1, len(windows) - 1)][:2]
-    graph, inputs = to_onnx(model, head=head, windows=traced), inputs_of(model, head)
-    ask = partial(_on, inputs=inputs, asked=asked, pad_id=model.config.pad_token_id or 0)
-    whole = ask(graph)
-    found = _parity(asked, whole, gate)
-    if not int8:
-        return Exported(graph, inputs, "fp32", found)
-    small, told = _in_8_bits(graph, whole, ask, gate, windows=windows, tolerance=tolerance)
-    return Exported(small, inputs, "int8", {**found, "int8": told})
+
+
+def _fastest(
+    traced: _Traced, wanted: Sequence[Candidate], gate: Gate, *, tolerance: float
+) -> Exported:
+    """Try every candidate, time those that pass, and give the fastest.
+
+    Raises:
+        ExportError: None passes.
+    """
+    passed: dict[str, Exported] = {}
+    refused: dict[str, str] = {}
+    for one in wanted:
+        try:
+            passed[str(one)] = _tried(traced, one, gate, tolerance=tolerance)
+        except (ArtifactError, ExportError) as error:
+            log.warning("%s: %s", one, error)
+            refused[str(one)] = str(error)
+    if not passed:
+        raise ExportError(
+            "no candidate passes its gates",
+            found="; ".join(f"{name}: {why}" for name, why in refused.items()),
+        )
+    asked = {name: partial(_answer_one, one.model) for name, one in passed.items()}
+    # Each answers all once before the clock starts: OpenVINO prepares itself for every new length.
+    timed = latency(asked, gate.examples[:_TIMED], warmup=_TIMED)
+    first = min(passed, key=lambda name: timed[name].p50_ms)
+    tried = [
+        {"backend": one.backend, "quantization": one.quantization}
+        | ({"refused": refused[name]} if name in refused else _row(passed[name], timed[name]))
+        for one, name in ((one, str(one)) for one in wanted)
+    ]
+    return replace(passed[first], found={**passed[first].found, "tried": tried})
+
+
+def _row(made: Exported, timed: Latency) -> dict[str, Any]:
+    told = made.found.get("int8")
+    scored = {"metric": told["metric"], "score": told["int8"]} if told else {}
+    return {"p50_ms": timed.p50_ms, "n": timed.n, **scored}
+
+
+def _answer_one(model: TaskModel, example: Any) -> Any:
+    return model.answer([example])
 
 
 def _in_8_bits(
-    graph: onnx.ModelProto,
-    whole: TaskModel,
+    made: Exported,
     ask: Callable[[onnx.ModelProto], TaskModel],
     gate: Gate,
     *,
     windows: Sequence[Window],
+    rounding: Rounding,
     tolerance: float,
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Round a graph; where it loses too much, keep its most sensitive matrices as they are.
+) -> Exported:
+    """Round a graph; where it loses too much, keep its most sensitive matrices in 32 bits.
 
     Raises:
         ExportError: It loses too much nevertheless.
     """
     kept: list[str] = []
     ranked: list[str] = []
-    expected = _answers(whole, gate)
+    expected = _answers(made.model, gate)
     while True:
-        small = quantized(graph, keep=kept)
-        told = _fall(whole.task, expected, _answers(ask(small), gate), gate)
+        small = quantized(made.graph, keep=kept, rounding=rounding)
+        model = ask(small)
+        told = _fall(model.task, expected, _answers(model, gate), gate)
         if told["fall"] <= tolerance:
-            return small, {**told, "kept": kept}
-        ranked = ranked or _by_damage(graph, whole.outputs(windows), ask, windows)
+            told |= {"kept": kept, "quantization": made.made_as.quantization}
+            return replace(made, graph=small, model=model, found={**made.found, "int8": told})
+        ranked = ranked or _by_damage(made, ask, windows, rounding)
         if len(kept) >= min(_MOST_KEPT, len(ranked)):
             raise ExportError(
                 "in 8 bits the model loses too much",
@@ -347,6 +271,8 @@ def make_bundle(
     output: Path,
     int8: bool = True,
     tolerance: float = TOLERANCE,
+    backend: str = USUAL,
+    quantization: str = "auto",
     languages: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Export a task model behind its gates, and write it as a bundle.
@@ -354,6 +280,7 @@ def make_bundle(
     Args:
         folder: The model's, for its tokenizer.
         output: A new folder, or a new file that ends with `.limbeck`.
+        int8: As `export` takes it, and so the next three.
         languages: The source and the targets, for the record.
 
     Returns:
@@ -363,7 +290,16 @@ def make_bundle(
         LimbeckError: It cannot be exported, a gate does not open, or the output is there.
     """
     check_new_folder(output)
-    made = export(model, asked, gate, int8=int8, tolerance=tolerance)
+    made = export(
+        model,
+        asked,
+        gate,
+        int8=int8,
+        tolerance=tolerance,
+        backend=backend,
+        quantization=quantization,
+    )
+    runs = made.made_as.backend
     about = Bundle(
         task=asked.task.name,
         labels=asked.labels,
@@ -375,7 +311,8 @@ def make_bundle(
         languages=tuple(languages),
         scores=made.found,
         cost=asdict(cost_of(model)),
-        versions={one: metadata.version(one) for one in ("limbeck", "torch", "onnxruntime")},
+        versions={one: metadata.version(one) for one in ("limbeck", "torch", runs)},
+        backend=runs,
     )
     with tempfile.TemporaryDirectory() as name:
         files = Path(name)
@@ -383,52 +320,12 @@ def make_bundle(
         shutil.copyfile(folder / TOKENIZER, files / TOKENIZER)
         (files / CARD).write_text(card(about), encoding="utf-8")
         write_bundle(files, about, output)
-    return {"precision": made.precision, "bytes": made.graph.ByteSize(), **made.found}
-
-
-def card(about: Bundle) -> str:
-    """Give a bundle's card, in Markdown."""
-    found = about.scores
-    lines = [
-        f"# A bundle of limbeck: {about.task}",
-        "",
-        f"- Languages: {', '.join(about.languages) or 'not recorded'}",
-        f"- Labels: {', '.join(about.labels)}",
-        f"- Precision: {about.precision}; windows of at most {about.max_pieces} pieces",
-        f"- In 32 bits it agrees with torch in {100 * found['agreement']:.2f} % of the answers on "
-        f"{found['sentences']} sentences; scores differ by "
-        f"at most {found['largest_difference']:.2g}",
-    ]
-    if "int8" in found:
-        told = found["int8"]
-        kept = f"; kept in 32 bits: {', '.join(told['kept'])}" if told["kept"] else ""
-        lines.append(
-            f"- In 8 bits {told['metric']} is {100 * told['int8']:.2f}, in 32 bits "
-            f"{100 * told['fp32']:.2f} (n = {told['n']}){kept}"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "`limbeck predict BUNDLE FILE` answers; so does",
-            "",
-            "```python",
-            "import limbeck",
-            "",
-            'limbeck.load("BUNDLE").predict(["…"])',
-            "```",
-            "",
-        ]
-    )
-
-
-def _on(
-    graph: onnx.ModelProto, inputs: Sequence[str], asked: TaskModel, *, pad_id: int
-) -> TaskModel:
-    """Give a task model that asks a graph."""
-    run = session(graph.SerializeToString(), inputs)
-    outputs = partial(outputs_by, run, head=asked.task.head, pad_id=pad_id, batch_pieces=1)
-    return replace(asked, outputs=outputs)
+    return {
+        "precision": made.precision,
+        "backend": runs,
+        "bytes": made.graph.ByteSize(),
+        **made.found,
+    }
 
 
 def _parity(asked: TaskModel, whole: TaskModel, gate: Gate) -> dict[str, Any]:
@@ -470,15 +367,15 @@ def _fall(task: Task, before: list[Any], after: list[Any], gate: Gate) -> dict[s
 
 
 def _by_damage(
-    graph: onnx.ModelProto,
-    exact: Sequence[np.ndarray],
+    made: Exported,
     ask: Callable[[onnx.ModelProto], TaskModel],
     windows: Sequence[Window],
+    rounding: Rounding,
 ) -> list[str]:
     """Rank matrices by how far the scores move if that one alone is rounded, most first."""
-    moved = {}
-    for name in matrices(graph):
-        found = ask(_rounded(_copy(graph), [name])).outputs(windows)
+    exact, moved = made.model.outputs(windows), {}
+    for name in matrices(made.graph):
+        found = ask(rounding(made.graph, [name])).outputs(windows)
         apart = [np.abs(a - b).ravel() for a, b in zip(exact, found, strict=True)]
         moved[name] = float(np.concatenate(apart).mean())
     return sorted(moved, key=lambda name: -moved[name])

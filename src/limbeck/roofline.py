@@ -82,8 +82,8 @@ def _int8_product(threads: int) -> Callable[[], object]:
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    from limbeck.export import OPSET
-    from limbeck.runtime import session
+    from limbeck.backends import session
+    from limbeck.tracing import OPSET
 
     square = [_SIDE, _SIDE]
     graph = helper.make_graph(

@@ -1,4 +1,4 @@
-"""Answers without torch: a bundle, run by onnxruntime.
+"""Answers without torch: a bundle, run by onnxruntime or OpenVINO.
 
     model = limbeck.load("yor-ner.limbeck")
     model.predict(["Wọ́n pàdé ní Ìbàdàn."])
@@ -8,25 +8,20 @@ it: windows are read one at a time, for activations in 8 bits are rounded by the
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.asking import read_line, told
+from limbeck.backends import BACKENDS, session
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
-from limbeck.errors import ArtifactError, DataError, LimbeckError
+from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
 from limbeck.tasks import find_task
-
-Run = Callable[[dict[str, np.ndarray]], np.ndarray]
-
-_SLOWER = ["SkipLayerNormFusion"]
-"""Fusions that cost time on a CPU: this one 5 to 10 % of an answer (results/inference.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +75,32 @@ def _line(one: Any, number: int) -> str:
         raise DataError("is no JSON", where=f"input {number}", found=str(error)) from None
 
 
-def load(path: str | Path, *, threads: int = 0) -> Predictor:
+def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> Predictor:
     """Load a bundle.
 
     Args:
         path: A folder, or a `.limbeck` file.
         threads: That one answer uses; 0: as many as there are cores.
+        backend: What runs it, "onnxruntime" or "openvino"; None: what it was made for.
 
     Raises:
-        ArtifactError: It is missing, damaged or a newer limbeck's.
+        RecipeError: There is no such backend.
+        ArtifactError: It is missing, damaged or a newer limbeck's, or what runs it is not
+            installed.
     """
+    if backend not in (None, *BACKENDS):
+        raise RecipeError(
+            "no such backend", found=repr(backend), expected=f"one of: {', '.join(BACKENDS)}"
+        )
     about, files = read_bundle(Path(path))
+    if about.backend not in BACKENDS:
+        raise ArtifactError(
+            "the bundle is run by what this limbeck does not know",
+            where=str(path),
+            found=about.backend,
+            expected=f"one of: {', '.join(BACKENDS)}",
+            do="upgrade limbeck",
+        )
     try:
         tokenizer = Tokenizer.from_str(files[TOKENIZER].decode("utf-8"))
     except Exception as error:  # the library raises nothing narrower
@@ -106,46 +116,15 @@ def load(path: str | Path, *, threads: int = 0) -> Predictor:
             found=about.task,
             do="upgrade limbeck",
         ) from error
-    run = session(files[MODEL], about.inputs, threads=threads, where=str(path))
+    run = session(
+        files[MODEL],
+        about.inputs,
+        backend=backend or about.backend,
+        threads=threads,
+        where=str(path),
+    )
     outputs = partial(outputs_by, run, head=task.head, pad_id=about.pad_id, batch_pieces=1)
     model = TaskModel(
         task, tokenizer, about.labels, about.max_pieces, outputs, dict(about.settings)
     )
     return Predictor(about, model)
-
-
-def session(graph: bytes, inputs: Sequence[str], *, threads: int = 0, where: str = "") -> Run:
-    """Give a function that runs a graph on a batch.
-
-    Args:
-        graph: An ONNX model.
-        inputs: What of a batch it reads.
-        threads: That one run uses; 0: as many as there are cores.
-        where: The bundle, for messages.
-
-    Raises:
-        ArtifactError: The graph cannot be run here.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Between two answers its threads would spin, and slow whatever else runs here.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    try:
-        ready = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
-        )
-    except Exception as error:  # onnxruntime raises classes of its own that share no base
-        raise ArtifactError(
-            "the bundle's graph cannot be run", where=where, found=str(error)[:200]
-        ) from None
-
-    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
-        # A batch without a second text has no token types.
-        none = np.zeros_like(batch["input_ids"])
-        found: np.ndarray = ready.run(None, {name: batch.get(name, none) for name in inputs})[0]
-        return found.astype(np.float32, copy=False)
-
-    return run

@@ -412,6 +412,25 @@ class Export(Section):
         reason="half a point",
         ge=0,
     )
+    backend: Literal["onnxruntime", "openvino", "auto"] = knob(
+        "onnxruntime",
+        "What runs the bundle. openvino: `pip install 'limbeck[openvino]'`. auto: of what is "
+        "installed here, what answers a sentence fastest here and passes its gates.",
+        reason="the base install has it, and the same recipe gives the same bundle",
+    )
+    quantization: Literal["auto", "dynamic", "static"] = knob(
+        "auto",
+        "Of activations in 8 bits. dynamic: by their own range as they come. static: by ranges "
+        "found on held-out text. auto: dynamic by onnxruntime, static by OpenVINO; where the "
+        "backend is auto too, all that there are.",
+        reason="what each backend runs fast",
+    )
+
+    @model_validator(mode="after")
+    def _there_is_one(self) -> "Export":
+        if self.int8 and (self.backend, self.quantization) == ("openvino", "dynamic"):
+            raise ValueError("OpenVINO runs static 8 bits: export.quantization must be static")
+        return self
 
 
 class Machine(Section):

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.asking import read_line
+from limbeck.backends import USUAL
 from limbeck.benchmarks import load_file
 from limbeck.bundle import is_bundle
+from limbeck.candidates import candidates
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder
 from limbeck.judge import load_tuned
@@ -20,6 +22,8 @@ def ship(
     *,
     int8: bool = True,
     tolerance: float | None = None,
+    backend: str = USUAL,
+    quantization: str = "auto",
     text: Path | None = None,
     dev: Path | None = None,
     language: str = "und",
@@ -31,6 +35,8 @@ def ship(
         output: A new folder, or a new file that ends with `.limbeck`.
         int8: Whether 8 bits are wanted.
         tolerance: Most that the score may fall in 8 bits, as a share; None: the usual half point.
+        backend: As `candidates` takes it.
+        quantization: As `candidates` takes it.
         text: Lines as `limbeck predict` reads them, on which the graph is compared with torch;
             None: the held-out text of the store that the model lies in, else the labelled file.
         dev: A labelled file by which 8 bits are judged.
@@ -43,6 +49,7 @@ def ship(
 
     if is_bundle(Path(model)):
         raise RecipeError("this is a bundle already", where=model)
+    candidates(int8=int8, backend=backend, quantization=quantization)
     folder = model_folder(model)
     loaded, asked = load_tuned(folder)
     labelled: Sequence[Any] = ()
@@ -69,6 +76,8 @@ def ship(
         output=output,
         int8=int8,
         tolerance=TOLERANCE if tolerance is None else tolerance,
+        backend=backend,
+        quantization=quantization,
         languages=() if language == "und" else (language,),
     )
 

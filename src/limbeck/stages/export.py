@@ -52,6 +52,8 @@ def _run(job: Job[Recipe]) -> Outcome:
         folder=folder,
         output=job.folder / BUNDLE,
         tolerance=recipe.export.tolerance,
+        backend=recipe.export.backend,
+        quantization=recipe.export.quantization,
         languages=(recipe.languages.source, *recipe.languages.targets),
     )
     try:

@@ -1,0 +1,138 @@
+"""What runs a bundle's graph: onnxruntime, which the base install has, or OpenVINO, an extra."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from limbeck.errors import ArtifactError
+
+Batch = dict[str, np.ndarray]
+Run = Callable[[Batch], np.ndarray]
+"""A batch, as `answering.side_by_side` gives it, to its scores, float32 [B, …]."""
+
+USUAL = "onnxruntime"
+"""The backend of the base install."""
+
+_SLOWER = ["SkipLayerNormFusion"]
+"""Fusions that cost time on a CPU: this one 5 to 10 % of an answer (results/inference.md)."""
+
+
+def is_installed(backend: str) -> bool:
+    """Whether a backend's package is there; it is not imported."""
+    return find_spec(backend) is not None
+
+
+def session(
+    graph: bytes, inputs: Sequence[str], *, backend: str = USUAL, threads: int = 0, where: str = ""
+) -> Run:
+    """Give a function that runs a graph on a batch, and that threads may share.
+
+    Args:
+        graph: An ONNX model.
+        inputs: What of a batch it reads.
+        backend: A key of `BACKENDS`.
+        threads: That one run uses; 0: as many as there are cores.
+        where: The bundle, for messages.
+
+    Raises:
+        ArtifactError: The graph cannot be run here, or the backend is not installed.
+    """
+    run = BACKENDS[backend](graph, threads, where)
+    return lambda batch: run(read_of(batch, inputs)).astype(np.float32, copy=False)
+
+
+def read_of(batch: Batch, inputs: Sequence[str]) -> Batch:
+    """Give what a graph reads of a batch; one without a second text has no token types."""
+    none = np.zeros_like(batch["input_ids"])
+    return {name: batch.get(name, none) for name in inputs}
+
+
+def _by_onnxruntime(graph: bytes, threads: int, where: str) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Between two answers its threads would spin, and slow whatever else runs here.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        ready = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+        )
+    except Exception as error:  # onnxruntime raises classes of its own that share no base
+        raise _unusable(error, where) from None
+
+    def run(batch: Batch) -> np.ndarray:
+        found: np.ndarray = ready.run(None, batch)[0]
+        return found
+
+    return run
+
+
+def _by_openvino(graph: bytes, threads: int, where: str) -> Run:
+    if not is_installed("openvino"):
+        raise ArtifactError(
+            "this bundle is run by OpenVINO, which is not installed",
+            where=where,
+            do="pip install 'limbeck[openvino]', or load it with backend=\"onnxruntime\"",
+        )
+    with _untold():
+        import openvino
+
+    # Left to itself it takes bfloat16 where the CPU has it, and answers otherwise there.
+    wanted: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    wanted |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    core = openvino.Core()
+    try:
+        ready = core.compile_model(core.read_model(graph), "CPU", wanted)
+    except RuntimeError as error:
+        raise _unusable(error, where) from None
+    idle: deque[Any] = deque()
+
+    def run(batch: Batch) -> np.ndarray:
+        # A request holds the memory of one run: each thread takes one that no other has.
+        try:
+            request = idle.pop()
+        except IndexError:
+            request = ready.create_infer_request()
+        try:
+            found: np.ndarray = request.infer(batch)[0]
+        finally:
+            idle.append(request)
+        return found
+
+    return run
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Keep OpenVINO from telling its makers, at import, that it was imported.
+
+    Without its telemetry package it uses a stub that does nothing (`openvino.tools.ovc`, 2026.4).
+    """
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:
+        yield
+        return
+    hidden: Any = None
+    sys.modules[name] = hidden
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _unusable(error: Exception, where: str) -> ArtifactError:
+    return ArtifactError("the bundle's graph cannot be run", where=where, found=str(error)[:200])
+
+
+BACKENDS: dict[str, Callable[[bytes, int, str], Run]] = {
+    USUAL: _by_onnxruntime,
+    "openvino": _by_openvino,
+}
+"""Name, which is its package's, to a function from a graph, threads and a place to what runs it."""

@@ -1,0 +1,243 @@
+"""A graph in 8 bits: its matrices in one of two ways, its tables of embeddings row by row.
+
+Dynamic: activations are rounded by their own range as they come, which onnxruntime runs fast.
+Static: by ranges found beforehand on real sentences, which OpenVINO too runs in 8 bits.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Rounding = Callable[[onnx.ModelProto, Sequence[str]], onnx.ModelProto]
+"""A graph and names of `matrices` to a graph in which those are in 8 bits."""
+Ranges = Mapping[str, tuple[float, float]]
+"""Name of a tensor to the least and the largest of its entries."""
+
+_LARGE = 1 << 16
+"""Entries from which a table of embeddings is worth 8 bits."""
+_LEAST = 1e-12
+"""Scale of what is all zeros."""
+
+
+def matrices(graph: onnx.ModelProto) -> list[str]:
+    """Give the names of the nodes that multiply by a constant matrix of two axes."""
+    constants = {
+        one.name
+        for one in graph.graph.initializer
+        if len(one.dims) == 2 and min(one.dims) > 1 and one.data_type == TensorProto.FLOAT
+    }
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants and _is_plain(node)
+    ]
+
+
+def dynamic(graph: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
+    """Give a graph with some matrices in 8 bits, a scale a column, activations as they come.
+
+    Args:
+        graph: In 32 bits; it is not touched.
+        nodes: Names of `matrices`.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    if not nodes:  # onnxruntime takes an empty list for all
+        return _copy(graph)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter has done
+        try:
+            quantize_dynamic(
+                _copy(graph),
+                path,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                nodes_to_quantize=list(nodes),
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+        finally:
+            root.setLevel(level)
+        return onnx.load(path)
+
+
+def static(graph: onnx.ModelProto, nodes: Sequence[str], *, ranges: Ranges) -> onnx.ModelProto:
+    """Give a graph with some matrices in 8 bits, a scale a column, activations by known ranges.
+
+    What a matrix reads is rounded before it alone: onnxruntime's own `quantize_static` (1.31) gives
+    what was rounded to all that read it, the sums beside the layers and matrices in 32 bits too.
+
+    Args:
+        graph: In 32 bits; it is not touched.
+        nodes: Names of `matrices`.
+        ranges: Of what these read; see `ranges_of`.
+    """
+    small = _copy(graph)
+    chosen = set(nodes)
+    stored = {one.name: one for one in small.graph.initializer}
+    made: list[Any] = []
+    there: set[str] = set()
+    for node in small.graph.node:
+        if node.name not in chosen:
+            made.append(node)
+            continue
+        table, is_turned = stored[node.input[1]], _is_set(node, "transB")
+        read, weight = f"{node.input[0]}.near", f"{table.name}{'.turned' * is_turned}.near"
+        if read not in there:
+            made += _around(small, node.input[0], ranges[node.input[0]])
+        if weight not in there:
+            made.append(_stored(small, numpy_helper.to_array(table), weight, is_turned))
+        there |= {read, weight}
+        made += _product(node, read, weight)
+    del small.graph.node[:]
+    small.graph.node.extend(made)
+    _drop_unused(small)
+    return small
+
+
+def ranges_of(graph: onnx.ModelProto, batches: Iterable[Mapping[str, np.ndarray]]) -> Ranges:
+    """Give the ranges of what the matrices of a graph read.
+
+    Args:
+        graph: In 32 bits; it is not touched.
+        batches: What the graph is run on, real sentences; by the names of its inputs.
+    """
+    import onnxruntime
+
+    chosen = set(matrices(graph))
+    names = sorted({node.input[0] for node in graph.graph.node if node.name in chosen})
+    open_graph = _copy(graph)
+    given = {one.name for one in open_graph.graph.output}
+    more = [onnx.ValueInfoProto(name=name) for name in names if name not in given]
+    open_graph.graph.output.extend(more)
+    ready = onnxruntime.InferenceSession(
+        open_graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found: dict[str, tuple[float, float]] = {}
+    for batch in batches:
+        for name, table in zip(names, ready.run(names, dict(batch)), strict=True):
+            # Nothing, padding's 0, must stay exactly that.
+            least, most = found.get(name, (0.0, 0.0))
+            found[name] = min(least, float(table.min())), max(most, float(table.max()))
+    return found
+
+
+def quantized(
+    graph: onnx.ModelProto, *, keep: Sequence[str] = (), rounding: Rounding = dynamic
+) -> onnx.ModelProto:
+    """Give a graph with its matrices and its embeddings in 8 bits.
+
+    Args:
+        graph: In 32 bits; it is not touched.
+        keep: Names of `matrices` that stay as they are.
+        rounding: How the others are rounded. Tables of embeddings get a scale for each row, which
+            loses next to nothing.
+    """
+    small = rounding(graph, [one for one in matrices(graph) if one not in keep])
+    _shorten_tables(small)
+    return small
+
+
+def _is_plain(node: Any) -> bool:
+    factors = [one.f for one in node.attribute if one.name in ("alpha", "beta")]
+    return all(one == 1 for one in factors) and not _is_set(node, "transA")
+
+
+def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    return copy
+
+
+def _is_set(node: Any, name: str) -> bool:
+    return any(one.name == name and one.i == 1 for one in node.attribute)
+
+
+def _around(graph: onnx.ModelProto, name: str, ends: tuple[float, float]) -> list[Any]:
+    """Give the two nodes that round a tensor to 8 bits and back."""
+    scale = np.float32(max((ends[1] - ends[0]) / 255, _LEAST))
+    zero = np.uint8(np.clip(np.rint(-ends[0] / scale), 0, 255))
+    by = [f"{name}.near.scale", f"{name}.near.zero"]
+    for one, value in zip(by, (scale, zero), strict=True):
+        graph.graph.initializer.append(numpy_helper.from_array(np.asarray(value), one))
+    short, wide = f"{name}.uint8", f"{name}.near"
+    return [
+        helper.make_node("QuantizeLinear", [name, *by], [short], name=short),
+        helper.make_node("DequantizeLinear", [short, *by], [wide], name=wide),
+    ]
+
+
+def _stored(graph: onnx.ModelProto, table: np.ndarray, name: str, is_turned: bool) -> Any:
+    """Store a matrix as int8, a scale a column, and give the node that reads it."""
+    columns = np.ascontiguousarray(table.T if is_turned else table)
+    scale = (np.maximum(np.abs(columns).max(axis=0), _LEAST) / 127).astype(np.float32)
+    short = np.rint(columns / scale).astype(np.int8)
+    parts = {"int8": short, "scale": scale, "zero": np.zeros(len(scale), dtype=np.int8)}
+    names = [f"{name}.{part}" for part in parts]
+    for one, value in zip(names, parts.values(), strict=True):
+        graph.graph.initializer.append(numpy_helper.from_array(value, one))
+    return helper.make_node("DequantizeLinear", names, [name], name=name, axis=1)
+
+
+def _product(node: Any, read: str, weight: str) -> list[Any]:
+    """Give a node's product, and what it adds: a sum of its own, for that stays in 32 bits."""
+    added = node.input[2:3]
+    out = f"{node.output[0]}.product" if added else node.output[0]
+    product = helper.make_node("MatMul", [read, weight], [out], name=node.name)
+    if not added:
+        return [product]
+    return [product, helper.make_node("Add", [out, *added], node.output, name=f"{node.name}.sum")]
+
+
+def _drop_unused(graph: onnx.ModelProto) -> None:
+    used = {name for node in graph.graph.node for name in node.input}
+    left = [one for one in graph.graph.initializer if one.name in used]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(left)
+
+
+def _shorten_tables(graph: onnx.ModelProto) -> None:
+    """Store tables that are looked up in by row as int8 with a scale a row."""
+    tables = {one.name: one for one in graph.graph.initializer}
+    nodes = list(graph.graph.node)
+    users: dict[str, list[Any]] = {}
+    for node in nodes:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    made: list[Any] = []
+    for node in nodes:
+        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is None or not _is_table(node, table) or len(users[table.name]) > 1:
+            made.append(node)
+            continue
+        rows = numpy_helper.to_array(table)
+        scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), _LEAST) / 127
+        short = np.rint(rows / scale).astype(np.int8)
+        name = table.name
+        graph.graph.initializer.remove(table)
+        graph.graph.initializer.append(numpy_helper.from_array(short, f"{name}.int8"))
+        scales = numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale")
+        graph.graph.initializer.append(scales)
+        index, out = node.input[1], node.output[0]
+        made += [
+            helper.make_node("Gather", [f"{name}.int8", index], [f"{out}.int8"]),
+            helper.make_node("Cast", [f"{out}.int8"], [f"{out}.wide"], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{name}.scale", index], [f"{out}.scale"]),
+            helper.make_node("Mul", [f"{out}.wide", f"{out}.scale"], [out]),
+        ]
+    del graph.graph.node[:]
+    graph.graph.node.extend(made)
+
+
+def _is_table(node: Any, table: Any) -> bool:
+    axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+    is_float = table.data_type == TensorProto.FLOAT
+    return axis == 0 and is_float and len(table.dims) == 2 and np.prod(table.dims) >= _LARGE

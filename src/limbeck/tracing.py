@@ -1,0 +1,103 @@
+"""A torch model as an ONNX graph whose batch and lengths are free."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from limbeck.answering import side_by_side
+from limbeck.errors import ExportError
+from limbeck.heads import HEADS, head_logits, reads_types
+from limbeck.tasks.windows import Window
+
+OPSET = 20
+
+
+class _Graph(nn.Module):
+    """A model as a function from a batch's tables, in order, to scores."""
+
+    def __init__(self, model: PreTrainedModel, head: str, inputs: Sequence[str]):
+        super().__init__()
+        self.model, self.head, self.inputs = model, head, tuple(inputs)
+
+    def forward(self, *tables: Tensor) -> Tensor:
+        batch = dict(zip(self.inputs, tables, strict=True))
+        return HEADS[self.head].scores(self.model, head_logits(self.model, batch), batch)
+
+
+def inputs_of(model: PreTrainedModel, head: str) -> tuple[str, ...]:
+    """Give the names of what a model with a head reads of a batch."""
+    names = ["input_ids", "attention_mask"]
+    names += ["token_type_ids"] if reads_types(model.config) else []
+    return (*names, "firsts", "lasts") if head == "tree" else tuple(names)
+
+
+def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> onnx.ModelProto:
+    """Give a model as a graph whose batch and lengths are free.
+
+    Args:
+        model: With the head.
+        head: A key of `HEADS`.
+        windows: Two of the task, of different lengths if possible: what is traced.
+
+    Raises:
+        ExportError: torch cannot export this architecture.
+    """
+    inputs = inputs_of(model, head)
+    batch = side_by_side(windows, model.config.pad_token_id or 0)
+    none = np.zeros_like(batch["input_ids"])
+    tables = tuple(torch.from_numpy(_several(batch.get(name, none))) for name in inputs)
+    free = torch.export.Dim.DYNAMIC
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Graph(model.eval(), head, inputs),
+                tables,
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=["scores"],
+                dynamic_shapes={"tables": tuple({0: free, 1: free} for _ in tables)},
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises classes of many libraries
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(
+            f"a {model.config.model_type} with this head cannot be exported by torch",
+            where=head,
+            found=first[:200],
+        ) from None
+    assert program is not None
+    graph = program.model_proto
+    # Shapes noted before constants were folded would contradict those after.
+    del graph.graph.value_info[:]
+    return graph
+
+
+def _several(table: np.ndarray) -> np.ndarray:
+    """Repeat what there is once: the exporter takes an axis of length 1 for a constant."""
+    for axis, length in enumerate(table.shape):
+        if length == 1:
+            table = np.repeat(table, 2, axis=axis)
+    return table
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

@@ -1,0 +1,83 @@
+"""Static 8 bits: only what a chosen matrix reads is rounded, and zero stays zero."""
+
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from limbeck.backends import session
+from limbeck.rounding import matrices, quantized, ranges_of, static
+
+DRAW = np.random.default_rng(0)
+ROWS = DRAW.normal(size=(5, 8)).astype(np.float32)
+FIRST, SECOND = (DRAW.normal(size=(8, 8)).astype(np.float32) for _ in range(2))
+BIAS = DRAW.normal(size=8).astype(np.float32)
+
+
+def graph() -> onnx.ModelProto:
+    """Give `scores = x @ first + (x @ second.T + bias) + x`, whose matrices read the same."""
+    sized = [helper.make_tensor_value_info(one, 1, ["B", 8]) for one in ("input_ids", "scores")]
+    made = helper.make_graph(
+        [
+            helper.make_node("Identity", ["input_ids"], ["x"], name="same"),
+            helper.make_node("MatMul", ["x", "first"], ["a"], name="one"),
+            helper.make_node("Gemm", ["x", "second", "bias"], ["b"], name="two", transB=1),
+            helper.make_node("Add", ["a", "b"], ["both"], name="sum"),
+            helper.make_node("Add", ["both", "x"], ["scores"], name="around"),
+        ],
+        "pair",
+        sized[:1],
+        sized[1:],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in (("first", FIRST), ("second", SECOND), ("bias", BIAS))
+        ],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    return helper.make_model(made, opset_imports=opset, ir_version=10)
+
+
+def answer(model: onnx.ModelProto, rows: np.ndarray = ROWS) -> np.ndarray:
+    onnx.checker.check_model(model)
+    return session(model.SerializeToString(), ["input_ids"])({"input_ids": rows})
+
+
+def test_ranges_are_of_what_matrices_read_and_hold_zero():
+    found = ranges_of(graph(), [{"input_ids": ROWS[:2]}, {"input_ids": ROWS[2:]}])
+    assert found == {"x": (pytest.approx(ROWS.min()), pytest.approx(ROWS.max()))}
+    assert ranges_of(graph(), [{"input_ids": ROWS * 0 + 2}]) == {"x": (0.0, 2.0)}
+
+
+def test_static_8_bits_are_the_formula():
+    ranges = {"x": (float(ROWS.min()), float(ROWS.max()))}
+    scale = (ROWS.max() - ROWS.min()) / 255
+    zero = np.rint(-ROWS.min() / scale)
+    near = (np.clip(np.rint(ROWS / scale) + zero, 0, 255) - zero) * scale
+    steps = [np.abs(one).max(axis=0) / 127 for one in (FIRST, SECOND.T)]
+    first, second = (
+        np.rint(one / step) * step for one, step in zip((FIRST, SECOND.T), steps, strict=True)
+    )
+    both = static(graph(), ["one", "two"], ranges=ranges)
+    assert np.allclose(answer(both), near @ first + near @ second + BIAS + ROWS, atol=1e-4)
+    # The other matrix, and the sum, read what was not rounded.
+    alone = static(graph(), ["one"], ranges=ranges)
+    assert np.allclose(answer(alone), near @ first + ROWS @ SECOND.T + BIAS + ROWS, atol=1e-4)
+
+
+def test_nothing_chosen_changes_nothing_and_all_zeros_stay_so():
+    whole = graph()
+    before = whole.SerializeToString()
+    ranges = ranges_of(whole, [{"input_ids": ROWS * 0}])
+    kept = quantized(whole, keep=matrices(whole), rounding=partial(static, ranges=ranges))
+    assert np.array_equal(answer(kept), answer(whole))
+    small = quantized(whole, rounding=partial(static, ranges=ranges))
+    assert np.allclose(answer(small, ROWS * 0), BIAS) and whole.SerializeToString() == before
+
+
+def test_a_product_with_factors_of_its_own_is_no_matrix():
+    whole = graph()
+    assert matrices(whole) == ["one", "two"]
+    whole.graph.node[2].attribute.append(helper.make_attribute("alpha", 0.5))
+    assert matrices(whole) == ["one"]
