@@ -37,6 +37,7 @@ def test_a_teacher_is_pretrained_and_distilled_and_both_are_scored(done: Quickst
     assert {"teacher", "student", "majority label"} <= told["scores"].keys()
     assert list(told["scores"]["student"]) == list(told["fidelity"]) == ["qaa", "qab"]
     assert told["size"]["student"]["total"] < told["size"]["teacher"]["total"]
+    assert told["size"]["student, bundle"]["bytes"] > 0 < told["speed"]["student, bundle"]["p50_ms"]
     retrieval = done.teacher.to_dict()["retrieval"]
     assert set(retrieval["qaa"]) == {"qab", "qac", "qad"}, "every language of the world"
 
@@ -44,7 +45,9 @@ def test_a_teacher_is_pretrained_and_distilled_and_both_are_scored(done: Quickst
 def test_the_baselines_differ_in_the_phases_alone(done: Quickstart):
     mine = done.run.artifacts
     for row, other in done.baselines.items():
-        same = [stage for stage in mine if mine[stage].folder == other.artifacts[stage].folder]
+        theirs = other.artifacts
+        assert mine.keys() - theirs.keys() == {"export"}, "one bundle is enough"
+        same = [stage for stage in theirs if mine[stage].folder == theirs[stage].folder]
         assert same == ["corpus", "vocabulary", "teacher", "student"], row
 
 
@@ -60,10 +63,18 @@ def test_the_command_prints_a_table_and_writes_a_report(
     asked = ["quickstart", "--store", str(store), "-o", str(page)]
     told = CliRunner().invoke(app, asked)
     assert told.exit_code == 0, told.output
-    for row in ("teacher", "student", *shown.BASELINES, "majority label", "student keeps"):
+    for row in (
+        "teacher",
+        "student",
+        "student, bundle",
+        *shown.BASELINES,
+        "majority label",
+        "student keeps",
+    ):
         assert row in told.output
     assert "nothing ran" in told.output and str(page.name) in told.output.replace("\n", "")
-    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and "Bundle, tokenizer included" in text
     as_json = CliRunner().invoke(app, [*asked, "--json"])
     found = json.loads(as_json.stdout)
     assert found["baselines"].keys() == shown.BASELINES.keys() and found["report"] == str(page)

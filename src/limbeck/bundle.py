@@ -23,6 +23,8 @@ FORMAT = 2
 """Version of the layout; a bundle of a newer one is refused. In 1, `backend` is not told."""
 
 RECORD, MODEL, TOKENIZER, CARD = "limbeck.json", "model.onnx", "tokenizer.json", "README.md"
+BUNDLED = "student, bundle"
+"""What a run calls the student as it is shipped, beside the student in torch."""
 SUFFIX = ".limbeck"
 """Of a bundle in one file, a zip archive."""
 _UNREADABLE = (

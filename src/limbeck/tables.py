@@ -26,7 +26,8 @@ def scores_table(told: Mapping[str, Any], also: Mapping[str, Mapping[str, Any]] 
     for place in places:
         table.add_column(f"{place} (n={scores['teacher'][place]['n']})", justify="right")
     rows = [(system, system, told) for system in scores]
-    rows[3:3] = [(name, "student", other) for name, other in also.items()]
+    last = max(place for place, system in enumerate(scores) if system.startswith("student"))
+    rows[last + 1 : last + 1] = [(name, "student", other) for name, other in also.items()]
     for name, system, run in rows:
         table.add_row(name, *_cost_cells(run, system), *_score_cells(run["scores"][system]))
     kept = [told["student_against_teacher"][place]["retention"] for place in places]

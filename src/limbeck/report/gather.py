@@ -58,7 +58,7 @@ class Against:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Parameters of a system by part, and the bytes that they take in memory."""
+    """Parameters of a system by part, and their bytes in memory; of a bundle, its files' bytes."""
 
     total: int
     embedding: int

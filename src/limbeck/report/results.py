@@ -172,7 +172,7 @@ def speed_table(facts: Facts) -> Table | None:
         return None
     timed, examples = next(iter(facts.speeds.values())).n, TASKS[facts.recipe["task"]["kind"]][1]
     return Table(
-        f"Time of one, from text to answer, in torch ({count(timed)} {examples} in turn)",
+        f"Time of one, from text to answer ({count(timed)} {examples} in turn)",
         ("System", "Median", f"90{SPACE}% take less", f"99{SPACE}% take less"),
         tuple(
             (name, *map(milliseconds, (one.p50_ms, one.p90_ms, one.p99_ms)))

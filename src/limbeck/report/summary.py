@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from limbeck.bundle import BUNDLED
 from limbeck.report.gather import Facts, Place, train_languages
 from limbeck.report.view import TERMS, Card, Fact, metric_name, place_name
 from limbeck.report.words import (
@@ -111,14 +112,11 @@ def cards(facts: Facts) -> list[Card]:
             millions(student.total),
             f"{percent(student.total / teacher.total, 0)} of {millions(teacher.total)}",
         ),
-        Card(
-            "Weights in memory",
-            megabytes(student.bytes),
-            f"{percent(student.bytes / teacher.bytes, 0)} of {megabytes(teacher.bytes)}",
-        ),
+        _weight_card(facts),
     ]
-    if facts.speeds.keys() >= {"teacher", "student"}:
-        slow, fast = facts.speeds["teacher"].p50_ms, facts.speeds["student"].p50_ms
+    served = BUNDLED if BUNDLED in facts.speeds else "student"
+    if facts.speeds.keys() >= {"teacher", served}:
+        slow, fast = facts.speeds["teacher"].p50_ms, facts.speeds[served].p50_ms
         of = f"{percent(fast / slow, 0)} of {milliseconds(slow)}" if slow else ""
         found.append(Card("A sentence takes", milliseconds(fast), of))
     plan = facts.counts("student").get("plan")
@@ -130,6 +128,15 @@ def cards(facts: Facts) -> list[Card]:
         before, kept = pieces["pieces_before"], pieces["pieces_kept"]
         found.append(Card("Vocabulary", count(kept), f"of {count(before)} pieces"))
     return found
+
+
+def _weight_card(facts: Facts) -> Card:
+    """Give what is shipped, or what lies in memory where nothing was made to be shipped."""
+    teacher = facts.sizes["teacher"].bytes
+    name = BUNDLED if BUNDLED in facts.sizes else "student"
+    what = "Bundle, tokenizer included" if name == BUNDLED else "Weights in memory"
+    own = facts.sizes[name].bytes
+    return Card(what, megabytes(own), f"{percent(own / teacher, 0)} of {megabytes(teacher)}")
 
 
 def origin(facts: Facts) -> list[Fact]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from limbeck.bench import latency
 from limbeck.benchmarks import Examples
+from limbeck.bundle import BUNDLED
 from limbeck.corpus import read_texts
 from limbeck.evaluate import compare, loyalty, score
 from limbeck.recipe import Recipe
@@ -25,9 +26,6 @@ from limbeck.stages.models import NO_LANGUAGE, swapped_teacher, trimmed_tuned_te
 from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
 from limbeck.tokenizer import load_tokenizer
-
-BUNDLED = "student, bundle"
-"""The student as it is shipped."""
 
 OWN_DELTA = "teacher, own language's delta"
 NO_DELTA = "teacher, no language delta"
@@ -114,6 +112,9 @@ def _run(job: Job) -> Outcome:
         name: {**count_parameters(model), "bytes": model_bytes(model)}
         for name, (model, _) in systems.items()
     }
+    if bundle is not None:
+        files = job.inputs["export"].path(BUNDLE).iterdir()
+        size[BUNDLED] = size["student"] | {"bytes": sum(one.stat().st_size for one in files)}
     return Outcome(
         counts={"notes": notes},
         metrics={
@@ -223,7 +224,7 @@ def _plain(prediction: Any) -> Any:
 
 STAGE = Stage(
     "evaluate",
-    4,
+    5,
     ("corpus", "vocabulary", "adapt", "teacher", "task", "export"),
     _section,
     _outside,
