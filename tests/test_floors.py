@@ -26,6 +26,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "adapt_recipe",
         "artifact",
         "plan",
+        "budget",
     ),
     # text: numpy, tokenizers, datasets
     1: (
@@ -74,6 +75,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "finetune",
         "distil",
         "export",
+        "costs",
         "certify",
     ),
     # conductor: these import torch only inside functions
@@ -84,11 +86,13 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "shipping",
         "deltas",
         "quickstart",
+        "offer",
         "tables",
         "doctor",
         "options",
         "delta_commands",
         "bundle_commands",
+        "plan_commands",
         "cli",
         "__main__",
     ),

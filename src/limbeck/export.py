@@ -43,7 +43,7 @@ TOLERANCE = 0.005
 """Most that a score may fall in 8 bits, unless another is given."""
 _MOST_KEPT = 8
 """Matrices kept in 32 bits before it is given up."""
-_LARGE = 1 << 16
+LARGE_ENTRIES = 1 << 16
 """Entries from which a table of embeddings is worth 8 bits."""
 
 
@@ -251,7 +251,7 @@ def _shorten_tables(graph: onnx.ModelProto) -> None:
 def _is_table(node: Any, table: Any) -> bool:
     axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
     is_float = table.data_type == TensorProto.FLOAT
-    return axis == 0 and is_float and len(table.dims) == 2 and np.prod(table.dims) >= _LARGE
+    return axis == 0 and is_float and len(table.dims) == 2 and np.prod(table.dims) >= LARGE_ENTRIES
 
 
 def matrices(graph: onnx.ModelProto) -> list[str]:
