@@ -429,6 +429,11 @@ def window(pieces: int) -> Window:
     return Window(0, ids, {"firsts": words, "lasts": words})
 
 
+def test_a_graph_does_not_tell_where_it_was_made(unpacked: Path):
+    graph = (unpacked / "model.onnx").read_bytes()
+    assert b".py" not in graph and b"stack_trace" not in graph
+
+
 EVERY = list(product(sorted(ARCHITECTURES), ("tagging", "text", "span", "tree")))
 OFTEN = {("modernbert", "tree"), ("xlm-roberta", "span"), ("bert", "text")}
 OFTEN |= {("deberta-v2", "tagging")}

@@ -26,6 +26,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "adapt_recipe",
         "artifact",
         "plan",
+        "budget",
     ),
     # text: numpy, tokenizers, datasets
     1: (
@@ -86,6 +87,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "finetune",
         "distil",
         "export",
+        "costs",
         "certify",
     ),
     # conductor: these import torch only inside functions
@@ -99,12 +101,14 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "bench_process",
         "deltas",
         "quickstart",
+        "offer",
         "tables",
         "speed_table",
         "doctor",
         "options",
         "delta_commands",
         "bundle_commands",
+        "plan_commands",
         "cli",
         "__main__",
     ),

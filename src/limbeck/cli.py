@@ -24,6 +24,7 @@ from limbeck.options import (
     print_json,
     print_table,
 )
+from limbeck.plan_commands import plan
 from limbeck.tables import (
     confusion_table,
     fidelity_text,
@@ -143,39 +144,7 @@ def pretrain(
         print("Everything was done already; nothing ran.")
 
 
-@app.command()
-def plan(
-    recipe: RecipeArgument,
-    assign: SetOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Tell what is done, what will run, and which field made it differ.
-
-    Reads recipes of `limbeck run` and of `limbeck pretrain`.
-    """
-    from limbeck import pipeline
-    from limbeck.artifact import Store
-    from limbeck.pretrain_recipe import read_any_recipe
-
-    planned = pipeline.plan(read_any_recipe(recipe, assign or ()), Store(store))
-    rows: list[dict[str, Any]] = [
-        {
-            "stage": one.stage.name,
-            "done": one.is_done,
-            "resumes": not one.is_done and (one.folder / "work").exists(),
-            "folder": str(one.folder),
-            "differs": list(one.differs),
-        }
-        for one in planned
-    ]
-    if as_json:
-        print_json({"stages": rows})
-        return
-    for row in rows:
-        state = "done" if row["done"] else "resumes" if row["resumes"] else "will run"
-        why = "  differs: " + ", ".join(row["differs"][:4]) if row["differs"] else ""
-        print(f"{row['stage']:<11} {state:<9} {row['folder']}{why}")
+app.command()(plan)
 
 
 @app.command()

@@ -106,7 +106,7 @@ def load_encoder(
         )
         if head == "none" and architecture.has_pooler:
             options["add_pooling_layer"] = False
-        kind = _class_for(head, config, where=name)
+        kind = class_for(head, config, where=name)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             loaded, info = from_pretrained(kind, name, f"head {head!r}", options)
@@ -115,7 +115,17 @@ def load_encoder(
     return loaded.eval()
 
 
-def _class_for(head: str, config: PreTrainedConfig, *, where: str) -> type:
+def class_for(head: str, config: PreTrainedConfig, *, where: str) -> type:
+    """Give the class of `model_class`.
+
+    Args:
+        head: "mlm", "none" or a key of `HEADS`.
+        config: The model's.
+        where: Its name, for the message.
+
+    Raises:
+        ModelError: transformers has none for this architecture.
+    """
     try:
         return model_class(head, config)
     except KeyError:

@@ -19,15 +19,31 @@ def model_folder(model: str) -> Path:
     Raises:
         ModelError: There is no such folder and no such id, or the folder has no config.json.
     """
+    return _folder(model, _WANTED)
+
+
+def config_folder(model: str) -> Path:
+    """Give a local folder with a model's config and tokenizer; no weights are fetched for it.
+
+    Args:
+        model: A folder, or a hub id.
+
+    Raises:
+        ModelError: As `model_folder`.
+    """
+    return _folder(model, ["*.json"])
+
+
+def _folder(model: str, wanted: list[str]) -> Path:
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        folder = _fetch(model)
+        folder = _fetch(model, wanted)
     if not (folder / "config.json").exists():
         raise ModelError("no config.json in the model's folder", where=str(folder))
     return folder
 
 
-def _fetch(model: str) -> Path:
+def _fetch(model: str, wanted: list[str]) -> Path:
     looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
     if looks_local:
         raise ModelError("no such folder", where=model, do="check teacher.model")
@@ -45,7 +61,7 @@ def _fetch(model: str) -> Path:
             do="pip install 'limbeck[train]'",
         ) from None
     try:
-        return Path(snapshot_download(model, allow_patterns=_WANTED))
+        return Path(snapshot_download(model, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             "is neither a folder nor to be had from the hub",

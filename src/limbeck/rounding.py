@@ -19,7 +19,7 @@ Rounding = Callable[[onnx.ModelProto, Sequence[str]], onnx.ModelProto]
 Ranges = Mapping[str, tuple[float, float]]
 """Name of a tensor to the least and the largest of its entries."""
 
-_LARGE = 1 << 16
+LARGE_ENTRIES = 1 << 16
 """Entries from which a table of embeddings is worth 8 bits."""
 _LEAST = 1e-12
 """Scale of what is all zeros."""
@@ -240,4 +240,4 @@ def _shorten_tables(graph: onnx.ModelProto) -> None:
 def _is_table(node: Any, table: Any) -> bool:
     axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
     is_float = table.data_type == TensorProto.FLOAT
-    return axis == 0 and is_float and len(table.dims) == 2 and np.prod(table.dims) >= _LARGE
+    return axis == 0 and is_float and len(table.dims) == 2 and np.prod(table.dims) >= LARGE_ENTRIES

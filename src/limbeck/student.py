@@ -133,7 +133,7 @@ def build_student(
     """
     architecture = architecture_of(teacher.config)
     check_plan(plan, getattr(teacher.config, architecture.depth))
-    config = _student_config(teacher.config, architecture, plan)
+    config = student_config(teacher.config, plan)
     if init == "random":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -219,9 +219,14 @@ def _check_kept(kept: np.ndarray, config: PreTrainedConfig) -> np.ndarray:
     return kept
 
 
-def _student_config(
-    config: PreTrainedConfig, architecture: Architecture, plan: tuple[int, ...]
-) -> PreTrainedConfig:
+def student_config(config: PreTrainedConfig, plan: tuple[int, ...]) -> PreTrainedConfig:
+    """Give the config of a student: the teacher's with the layers of a plan, and no dropout.
+
+    Args:
+        config: The teacher's; it is not touched.
+        plan: The teacher layer that each student layer is like, counted from 1.
+    """
+    architecture = architecture_of(config)
     config = copy.deepcopy(config)
     setattr(config, architecture.depth, len(plan))
     for key in architecture.layer_lists:

@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from limbeck.budget import Configuration
     from limbeck.evaluate import Confusion
+    from limbeck.offer import Offer
 
 
 def scores_table(told: Mapping[str, Any], also: Mapping[str, Mapping[str, Any]] = {}) -> Table:
@@ -95,3 +98,77 @@ def retrieval_table(told: Mapping[str, Any]) -> Table | None:
         means = (50 * (x[layer] + y[layer]) for x, y in zip(there, back, strict=True))
         table.add_row(str(layer) if layer else "pieces", *(f"{mean:.1f}" for mean in means))
     return table
+
+
+def offer_table(found: "Offer") -> Table:
+    """Give what fits a budget and nothing beats, of each depth the most pieces, largest first.
+
+    Below stand what misses the budget by least, where nothing fits, and the recipe as it is.
+    """
+    from limbeck.budget import fullest
+
+    table = Table(box=box.SIMPLE_HEAD, title=f"students for {found.budget}")
+    for head in ("layers", "pieces", "precision", "ms", "MB", "fits", "Pareto"):
+        table.add_column(head, justify="left" if head == "precision" else "right")
+    table.add_column("to have it", no_wrap=True)
+    for one in fullest(found.best):
+        table.add_row(*_priced_cells(one), "yes", "*", "\n".join(_fields_of(one, found)))
+    if found.nearest is not None:
+        more = f"--budget '{found.budget.raised_for(found.nearest)}'"
+        fields = "\n".join([*_fields_of(found.nearest, found), more])
+        table.add_row(*_priced_cells(found.nearest), "no", "", fields)
+    table.add_section()
+    table.add_row(*_standing_cells(found))
+    return table
+
+
+def _priced_cells(one: "Configuration") -> list[str]:
+    time, size = f"{one.p50_ms:.1f}", f"{one.disk_bytes / 1e6:.1f}"
+    return [str(one.layers), f"{one.pieces:,}", one.precision, time, size]
+
+
+def _standing_cells(found: "Offer") -> Iterator[str]:
+    one = found.standing
+    yield str(one.layers)
+    yield "?" if one.pieces is None else f"{one.pieces:,}"
+    yield from (one.precision, f"{one.p50_ms:.1f}")
+    yield "?" if one.disk_bytes is None else f"{one.disk_bytes / 1e6:.1f}"
+    yield "?" if one.fits is None else "yes" if one.fits else "no"
+    place = (one.layers, one.pieces, one.precision)
+    yield "*" if place in [(x.layers, x.pieces, x.precision) for x in found.best] else ""
+    limit = f",\nfits with {one.most_pieces:,} pieces" if one.fits is None else ""
+    yield f"the recipe as it is{limit}"
+
+
+def _fields_of(one: "Configuration", found: "Offer") -> Iterator[str]:
+    """Give what to put behind `limbeck run RECIPE` for a student."""
+    if found.standing.plan_is_listed:
+        yield "--set student.plan=every"
+    yield f"--set student.layers={one.layers}"
+    yield f"--set vocabulary.max_pieces={one.pieces}"
+    if one.precision != found.standing.precision or not found.standing.exports:
+        yield f"--set export.int8={'true' if one.precision == 'int8' else 'false'}"
+
+
+def offer_lines(found: "Offer") -> Iterator[str]:
+    """Give what stands below the table of an offer: what is in it, and what it is made of."""
+    costs, missed = found.costs, found.nearest
+    if missed is None:
+        yield (
+            "Of each depth and precision the most pieces that fit; fewer make it smaller, not "
+            f"faster. --json has all {len(found.configurations)}."
+        )
+    else:
+        yield (
+            f"Nothing fits {found.budget}; the nearest is shown, and the budget that it needs. "
+            f"--json has all {len(found.configurations)}."
+        )
+    yield (
+        f"Sentence: {found.sentence.pieces} pieces, {found.sentence.source}. "
+        f"Width: {costs.width}, the teacher's, which students keep."
+    )
+    for precision, rate in costs.rates.items():
+        yield (
+            f"{precision}: a layer {rate.layer_ms:.2f} ms and {rate.layer_bytes / 1e6:.2f} MB, "
+            f"the rest {rate.fixed_ms:.2f} ms and {rate.fixed_bytes / 1e6:.2f} MB without pieces"
+        )

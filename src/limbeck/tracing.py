@@ -77,7 +77,14 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
     graph = program.model_proto
     # Shapes noted before constants were folded would contradict those after.
     del graph.graph.value_info[:]
+    _forget_making(graph)
     return graph
+
+
+def _forget_making(graph: onnx.ModelProto) -> None:
+    """Take out what the exporter notes of each node: paths of this machine's files, by the kB."""
+    for one in (graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output):
+        one.ClearField("metadata_props")
 
 
 def _several(table: np.ndarray) -> np.ndarray:

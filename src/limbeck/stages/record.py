@@ -70,7 +70,15 @@ def layer_plan_of(recipe: Recipe) -> tuple[int, ...]:
     Raises:
         RecipeError: More layers than the teacher has, or a plan out of order.
     """
-    layers = depth(read_config(model_folder(recipe.teacher.model)))
+    return layer_plan_in(recipe, depth(read_config(model_folder(recipe.teacher.model))))
+
+
+def layer_plan_in(recipe: Recipe, layers: int) -> tuple[int, ...]:
+    """Give the recipe's layer plan in a teacher of so many layers.
+
+    Raises:
+        RecipeError: As `layer_plan_of`.
+    """
     wanted = recipe.student
     if not isinstance(wanted.plan, str):
         return layer_plan(layers, wanted.layers, plan=wanted.plan)

@@ -1,0 +1,184 @@
+"""What a layer costs on this machine: random students of two depths, exported, timed in turn.
+
+No weights are read: how long an answer takes and what it weighs hang on shapes alone.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from limbeck.answering import side_by_side
+from limbeck.architectures import architecture_of, special_entries
+from limbeck.backends import Run, session
+from limbeck.bench import latency
+from limbeck.budget import PRECISIONS, Rate, table_bytes
+from limbeck.encoder import class_for, quiet
+from limbeck.plan import layer_plan
+from limbeck.rounding import LARGE_ENTRIES, quantized
+from limbeck.student import student_config
+from limbeck.tasks.windows import Window
+from limbeck.tracing import inputs_of, to_onnx
+
+log = logging.getLogger(__name__)
+
+System = tuple[str, int]
+"""A precision and a depth."""
+
+DEPTHS = (1, 4)
+"""Layers of the two students: far enough apart that a busy moment does not pass for a layer."""
+PIECES = 1000
+"""Their vocabulary: looking a piece up takes as long in a small table as in a large one."""
+ANSWERS = 20
+"""Times that each is timed in turn before a median is taken."""
+PASSES = (5, 200)
+"""Fewest and most medians of each, the least of which counts: what else the machine does only adds.
+"""
+SECONDS = 15.0
+"""What timing them may take, but for the fewest passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a student is asked, whatever its depth.
+
+    Args:
+        head: A key of `HEADS`.
+        classes: Of its output layer.
+        sentence_pieces: Of the sentence timed, special pieces included, at least 3.
+    """
+
+    head: str
+    classes: int
+    sentence_pieces: int
+
+
+def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[str, Rate]:
+    """Time and weigh the parts of a teacher's students.
+
+    Args:
+        config: The teacher's.
+        shape: The head, and the sentence.
+        where: The teacher's name, for messages.
+
+    Returns:
+        Precision to rate. Times are those of the graph by onnxruntime with as many threads as
+        `limbeck.load` takes; making pieces of text is not counted.
+
+    Raises:
+        LimbeckError: The architecture has no such head, or cannot be exported.
+    """
+    log.info(
+        "costs: timing students of %d and %d layers on a sentence of %d pieces",
+        *DEPTHS,
+        shape.sentence_pieces,
+    )
+    systems: dict[System, Run] = {}
+    sizes: dict[System, int] = {}
+    width = embedding_width(config)
+    for layers in DEPTHS:
+        model = random_student(config, layers, shape, where=where)
+        graph = to_onnx(model, head=shape.head, windows=[_window(5), _window(9)])
+        for precision in PRECISIONS:
+            made = quantized(graph) if precision == "int8" else graph
+            table = table_bytes(PIECES, width, precision, rounded_from_entries=LARGE_ENTRIES)
+            sizes[precision, layers] = made.ByteSize() - table
+            run = session(made.SerializeToString(), inputs_of(model, shape.head), where=where)
+            systems[precision, layers] = run
+    batch = side_by_side([_window(shape.sentence_pieces)], config.pad_token_id or 0)
+    times = _times_ms(systems, batch)
+    return {precision: _rate(precision, times, sizes) for precision in PRECISIONS}
+
+
+def _times_ms(systems: Mapping[System, Run], batch: dict[str, np.ndarray]) -> dict[System, float]:
+    """Give the least of several medians of each system, on a batch, milliseconds."""
+    named = {f"{precision} {layers}": one for (precision, layers), one in systems.items()}
+    first = latency(named, [batch] * ANSWERS)
+    pass_seconds = ANSWERS * sum(one.p50_ms for one in first.values()) / 1000
+    fewest, most = PASSES
+    count = most if pass_seconds * most < SECONDS else max(fewest, int(SECONDS / pass_seconds))
+    passes = [first, *(latency(named, [batch] * ANSWERS, warmup=0) for _ in range(1, count))]
+    return {
+        system: min(one[name].p50_ms for one in passes)
+        for system, name in zip(systems, named, strict=True)
+    }
+
+
+def _rate(
+    precision: str, times_ms: Mapping[System, float], sizes_bytes: Mapping[System, int]
+) -> Rate:
+    few, many = DEPTHS
+    fixed_ms, layer_ms = _divided(times_ms[precision, few], times_ms[precision, many])
+    fixed_bytes, layer_bytes = _divided(sizes_bytes[precision, few], sizes_bytes[precision, many])
+    return Rate(fixed_ms, layer_ms, fixed_bytes, layer_bytes)
+
+
+def _divided(of_few: float, of_many: float) -> tuple[float, float]:
+    """Divide what two depths cost into the rest and a layer: the nearest that are not negative."""
+    few, many = DEPTHS
+    layer = (of_many - of_few) / (many - few)
+    rest = of_few - few * layer
+    if layer < 0:
+        return (of_few + of_many) / 2, 0.0
+    if rest < 0:
+        return 0.0, (few * of_few + many * of_many) / (few**2 + many**2)
+    return rest, layer
+
+
+def random_student(
+    config: PreTrainedConfig, layers: int, shape: Shape, *, where: str = ""
+) -> PreTrainedModel:
+    """Give a student of so many layers and `PIECES` pieces with weights drawn at random.
+
+    Args:
+        config: The teacher's; it is not touched.
+        layers: Any number; a teacher with fewer lends its layers more than once.
+        shape: The head.
+        where: The teacher's name, for messages.
+
+    Raises:
+        ModelError: transformers has no such head for this architecture.
+    """
+    architecture = architecture_of(config)
+    depth = int(getattr(config, architecture.depth))
+    chosen = layer_plan(depth, min(layers, depth))
+    small = student_config(config, tuple(chosen[i % len(chosen)] for i in range(layers)))
+    small.vocab_size = PIECES
+    for name, value in special_entries(config).items():
+        setattr(small, name, _inside(value))
+    small.id2label = {number: str(number) for number in range(shape.classes)}
+    small.label2id = {label: number for number, label in small.id2label.items()}
+    small._attn_implementation = "sdpa" if "sdpa" in architecture.attention else "eager"
+    kind = class_for(shape.head, small, where=where)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model: PreTrainedModel = kind(copy.deepcopy(small))
+        with torch.no_grad():
+            # Fresh biases are all 0 and norms all 1: the exporter would store each only once.
+            for parameter in model.parameters():
+                parameter.add_(0.02 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def _inside(value: int | list[int]) -> int | list[int]:
+    """Give special pieces as ids of the small vocabulary; which they are changes no cost."""
+    if isinstance(value, list):
+        return [one if one < PIECES else 0 for one in value]
+    return value if value < PIECES else 0
+
+
+def embedding_width(config: PreTrainedConfig) -> int:
+    """Give the width of a model's table of pieces, which may be narrower than its states."""
+    width: int = getattr(config, architecture_of(config).width)
+    return int(getattr(config, "embedding_size", None) or width)
+
+
+def _window(pieces: int) -> Window:
+    """Give a window of so many pieces, each but the ends a word of its own."""
+    ids = np.random.default_rng(pieces).integers(PIECES // 2, PIECES, pieces)
+    words = np.arange(1, pieces - 1)
+    return Window(0, ids, {"firsts": words, "lasts": words})
