@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from limbeck.backends import session
-from limbeck.rounding import matrices, quantized, ranges_of, static
+from limbeck.rounding import errors_of, matrices, quantized, ranges_of, static
 
 DRAW = np.random.default_rng(0)
 ROWS = DRAW.normal(size=(5, 8)).astype(np.float32)
@@ -81,3 +81,16 @@ def test_a_product_with_factors_of_its_own_is_no_matrix():
     assert matrices(whole) == ["one", "two"]
     whole.graph.node[2].attribute.append(helper.make_attribute("alpha", 0.5))
     assert matrices(whole) == ["one"]
+
+
+def test_the_error_of_a_matrix_is_its_own_and_one_large_activation_makes_it():
+    found = errors_of(graph(), [{"input_ids": ROWS}])
+    ranges = ranges_of(graph(), [{"input_ids": ROWS}])
+    small = static(graph(), ["one"], ranges=ranges)
+    off = np.square(answer(small) - answer(graph())).sum() / np.square(ROWS @ FIRST).sum()
+    assert found["one"] == pytest.approx(np.sqrt(off), rel=1e-3) and found["one"] < 0.02
+    assert errors_of(graph(), [{"input_ids": ROWS}], ranges=ranges) == pytest.approx(found)
+    large = ROWS.copy()
+    large[0, 0] *= 100
+    wide = ranges_of(graph(), [{"input_ids": large}])
+    assert errors_of(graph(), [{"input_ids": ROWS}], ranges=wide)["one"] > 0.05

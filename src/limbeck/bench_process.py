@@ -53,6 +53,9 @@ def main() -> None:
                 _send(replies, _answer(subject.model, examples, asked))
     except LimbeckError as error:
         _send(replies, {"error": str(error)})
+    except Exception as error:  # of any library: the process that asks must tell it
+        _send(replies, {"error": f"{type(error).__name__}: {error}"})
+        raise
 
 
 def examples_of(task: str, texts: Sequence[str]) -> list[Any]:

@@ -2,7 +2,8 @@
 
 The first gate compares the graph with torch on real sentences. The second scores the 8-bit graph
 beside the 32-bit one on labelled data, for multilingual models are known to lose almost all in 8
-bits: where the score falls, the matrices whose rounding changes the outputs most are kept in 32.
+bits. Matrices whose own products are far off stay in 32 bits from the start; where the score falls
+nevertheless, so do those whose rounding changes the outputs most.
 Of several candidates, the fastest of those that pass is written.
 """
 
@@ -29,7 +30,15 @@ from limbeck.candidates import Candidate, candidates
 from limbeck.errors import ArtifactError, ExportError
 from limbeck.evaluate import loyalty, score
 from limbeck.parameters import cost_of
-from limbeck.rounding import Rounding, dynamic, matrices, quantized, ranges_of, static
+from limbeck.rounding import (
+    Rounding,
+    dynamic,
+    errors_of,
+    matrices,
+    quantized,
+    ranges_of,
+    static,
+)
 from limbeck.tasks import Task
 from limbeck.tasks.windows import Window
 from limbeck.tracing import inputs_of, to_onnx
@@ -42,6 +51,10 @@ TOLERANCE = 0.005
 """Most that a score may fall in 8 bits, unless another is given."""
 _MOST_KEPT = 8
 """Matrices kept in 32 bits before it is given up."""
+CRUDE = 0.05
+"""Share of its own size by which a product may be off in 8 bits; more, and the matrix stays in 32.
+Most are off by 0.5 to 4 %, some down-projections of gated layers by 8 to 12 (results/bundles.md).
+"""
 _CALIBRATING = 64
 """Sentences that give the ranges of activations and rank matrices."""
 _TIMED = 100
@@ -87,6 +100,12 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    rounding: Rounding
+    crude: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Traced:
     """A graph in 32 bits, and what it needs to answer.
 
@@ -112,13 +131,14 @@ class _Traced:
         )
         return replace(self.asked, outputs=outputs)
 
-    def rounding(self, quantization: str) -> Rounding:
-        """Give how matrices are rounded."""
-        if quantization == "dynamic":
-            return dynamic
+    def rounding(self, quantization: str) -> _Way:
+        """Give how matrices are rounded, and those that do not bear it."""
         batches = (side_by_side([one], self.pad_id) for one in self.windows)
-        ranges = ranges_of(self.graph, (read_of(one, self.inputs) for one in batches))
-        return partial(static, ranges=ranges)
+        read = [read_of(one, self.inputs) for one in batches]
+        ranges = None if quantization == "dynamic" else ranges_of(self.graph, read)
+        errors = errors_of(self.graph, read, ranges=ranges)
+        crude = [name for name in matrices(self.graph) if errors[name] > CRUDE]
+        return _Way(dynamic if ranges is None else partial(static, ranges=ranges), crude)
 
 
 def export(
@@ -170,10 +190,8 @@ def _tried(traced: _Traced, made_as: Candidate, gate: Gate, *, tolerance: float)
     made = Exported(traced.graph, traced.inputs, made_as, whole, _parity(traced.asked, whole, gate))
     if made_as.quantization == "none":
         return made
-    rounding = traced.rounding(made_as.quantization)
-    return _in_8_bits(
-        made, ask, gate, windows=traced.windows, rounding=rounding, tolerance=tolerance
-    )
+    way = traced.rounding(made_as.quantization)
+    return _in_8_bits(made, ask, gate, windows=traced.windows, way=way, tolerance=tolerance)
 
 
 def _fastest(
@@ -225,26 +243,27 @@ def _in_8_bits(
     gate: Gate,
     *,
     windows: Sequence[Window],
-    rounding: Rounding,
+    way: _Way,
     tolerance: float,
 ) -> Exported:
-    """Round a graph; where it loses too much, keep its most sensitive matrices in 32 bits.
+    """Round a graph but for what is crude in 8 bits; where it loses too much, keep more.
 
     Raises:
         ExportError: It loses too much nevertheless.
     """
-    kept: list[str] = []
+    more: list[str] = []
     ranked: list[str] = []
     expected = _answers(made.model, gate)
     while True:
-        small = quantized(made.graph, keep=kept, rounding=rounding)
+        kept = way.crude + more
+        small = quantized(made.graph, keep=kept, rounding=way.rounding)
         model = ask(small)
         told = _fall(model.task, expected, _answers(model, gate), gate)
         if told["fall"] <= tolerance:
             told |= {"kept": kept, "quantization": made.made_as.quantization}
             return replace(made, graph=small, model=model, found={**made.found, "int8": told})
-        ranked = ranked or _by_damage(made, ask, windows, rounding)
-        if len(kept) >= min(_MOST_KEPT, len(ranked)):
+        ranked = ranked or _by_damage(made, ask, windows, way)
+        if len(more) >= min(_MOST_KEPT, len(ranked)):
             raise ExportError(
                 "in 8 bits the model loses too much",
                 where=told["metric"],
@@ -253,12 +272,12 @@ def _in_8_bits(
                 expected=f"a fall of at most {100 * tolerance:.2f} points",
                 do="export with --no-int8, or allow more with --tolerance",
             )
-        kept = ranked[: max(1, 2 * len(kept))]
+        more = ranked[: max(1, 2 * len(more))]
         log.warning(
             "in 8 bits %s falls by %.2f points; kept in 32 bits: %s",
             told["metric"],
             100 * told["fall"],
-            ", ".join(kept),
+            ", ".join(way.crude + more),
         )
 
 
@@ -370,12 +389,14 @@ def _by_damage(
     made: Exported,
     ask: Callable[[onnx.ModelProto], TaskModel],
     windows: Sequence[Window],
-    rounding: Rounding,
+    way: _Way,
 ) -> list[str]:
     """Rank matrices by how far the scores move if that one alone is rounded, most first."""
     exact, moved = made.model.outputs(windows), {}
     for name in matrices(made.graph):
-        found = ask(rounding(made.graph, [name])).outputs(windows)
+        if name in way.crude:
+            continue
+        found = ask(way.rounding(made.graph, [name])).outputs(windows)
         apart = [np.abs(a - b).ravel() for a, b in zip(exact, found, strict=True)]
         moved[name] = float(np.concatenate(apart).mean())
     return sorted(moved, key=lambda name: -moved[name])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -59,11 +59,10 @@ class Served:
 
 def _ask(name: str, process: "subprocess.Popen[str]", asked: Mapping[str, Any]) -> dict[str, Any]:
     assert process.stdin is not None and process.stdout is not None
-    try:
+    # What it could not do, a process tells before it ends.
+    with suppress(BrokenPipeError):
         process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
-    except BrokenPipeError:  # what it could not do, it has told already
-        pass
     line = process.stdout.readline()
     reply: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
     if "error" in reply:
