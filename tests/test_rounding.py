@@ -91,6 +91,6 @@ def test_the_error_of_a_matrix_is_its_own_and_one_large_activation_makes_it():
     assert found["one"] == pytest.approx(np.sqrt(off), rel=1e-3) and found["one"] < 0.02
     assert errors_of(graph(), [{"input_ids": ROWS}], ranges=ranges) == pytest.approx(found)
     large = ROWS.copy()
-    large[0, 0] *= 100
+    large[0, 0] = 100 * np.abs(ROWS).max()
     wide = ranges_of(graph(), [{"input_ids": large}])
-    assert errors_of(graph(), [{"input_ids": ROWS}], ranges=wide)["one"] > 0.05
+    assert errors_of(graph(), [{"input_ids": ROWS}], ranges=wide)["one"] > 10 * found["one"]
