@@ -34,6 +34,8 @@ from limbeck.world import make_world
 
 TEXT_PIECES = 8000
 """Pieces learned from the text; the rest of a vocabulary stands for other languages'."""
+LINES = 4000
+"""Lines from which tokenizers are learned, the sentences that are asked the first of them."""
 LABELS = 17
 GATE = 16
 
@@ -97,6 +99,7 @@ def make_model(name: str, folder: Path, texts: Sequence[str]) -> None:
 
 def shape_systems(work: Path, texts: Sequence[str]) -> dict[str, Path]:
     """Make the models and bundles of the shapes; what lies there already is taken."""
+    work.mkdir(parents=True, exist_ok=True)
     systems = {}
     for name in SHAPES:
         folder = work / name
@@ -182,17 +185,18 @@ def main() -> None:
     parser.add_argument("--student", type=Path)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    texts = (
-        texts_for(given.work, given.text, count=given.sentences)
+    learned = (
+        texts_for(given.work, given.text, count=LINES)
         if given.text
-        else world_texts(given.work, given.sentences)
+        else world_texts(given.work, LINES)
     )
+    texts = learned[: given.sentences]
     pair = {"teacher": given.teacher, "student": given.student}
     if not given.teacher or not given.student:
         made = quickstart(given.work / "quickstart").run.artifacts
         pair = {"teacher": made["teacher"].path("model"), "student": made["task"].path("model")}
     systems = {
-        "shapes": shape_systems(given.work, world_texts(given.work, 400)),
+        "shapes": shape_systems(given.work / (given.text or Path("world")).stem, learned),
         "small": small_systems(given.work, pair, texts),
     }
     told = {name: with_shares(race(some, texts)) for name, some in systems.items()}
@@ -204,7 +208,7 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
-    console = Console(width=140)
+    console = Console(width=190)
     for name in ("shapes", "small"):
         console.print(speed_table(told[name]))
     print(json.dumps({name: found[name] for name in ("ratios", "small_ratios")}, indent=1))

@@ -19,7 +19,7 @@ USUAL = "onnxruntime"
 """The backend of the base install."""
 
 _SLOWER = ["SkipLayerNormFusion"]
-"""Fusions that cost time on a CPU: this one 5 to 10 % of an answer (results/inference.md)."""
+"""Fusions that cost time on a CPU: this one some 4 % of an answer (results/inference.md)."""
 
 
 def is_installed(backend: str) -> bool:
