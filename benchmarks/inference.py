@@ -23,6 +23,7 @@ from tokenizers.trainers import UnigramTrainer
 from transformers import AutoModelForTokenClassification, DistilBertConfig, XLMRobertaConfig
 
 from limbeck.answering import ENTRY
+from limbeck.artifact import key
 from limbeck.encoder import quiet
 from limbeck.export import Gate, make_bundle
 from limbeck.judge import load_tuned
@@ -130,7 +131,7 @@ def small_systems(work: Path, folders: Mapping[str, Path], texts: Sequence[str])
     lines.write_text("\n".join(texts), encoding="utf-8")
     systems = {f"{name}, torch": folder for name, folder in folders.items()}
     for name, kind in (("teacher", "int8"), ("student", "fp32"), ("student", "int8")):
-        bundle = work / f"{folders[name].parent.name}.{kind}"
+        bundle = work / f"small.{key(str(folders[name].absolute()))[:8]}.{name}.{kind}"
         if not bundle.exists():
             # What 8 bits cost is judged by the run's own stage; here a wide gate will do.
             ship(str(folders[name]), bundle, int8=kind == "int8", tolerance=0.1, text=lines)
@@ -186,17 +187,19 @@ def main() -> None:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     learned = (
-        texts_for(given.work, given.text, count=LINES)
+        texts_for([given.work], given.text, count=LINES)
         if given.text
         else world_texts(given.work, LINES)
     )
     texts = learned[: given.sentences]
     pair = {"teacher": given.teacher, "student": given.student}
-    if not given.teacher or not given.student:
+    if (given.teacher is None) != (given.student is None):
+        parser.error("--teacher and --student go together")
+    if given.teacher is None:
         made = quickstart(given.work / "quickstart").run.artifacts
         pair = {"teacher": made["teacher"].path("model"), "student": made["task"].path("model")}
     systems = {
-        "shapes": shape_systems(given.work / (given.text or Path("world")).stem, learned),
+        "shapes": shape_systems(given.work / f"shapes.{key(learned)[:8]}", learned),
         "small": small_systems(given.work, pair, texts),
     }
     told = {name: with_shares(race(some, texts)) for name, some in systems.items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.answering import TaskModel
+from limbeck.bundle import bytes_on_disk
 from limbeck.evaluate import compare
 from limbeck.export import TOLERANCE, Gate, make_bundle
 from limbeck.judge import load_tuned
@@ -47,7 +48,7 @@ def rows_of(record: dict[str, Any], way: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         bundle = Path(name) / "bundle"
         found = make_bundle(model, asked, gate, folder=folder, output=bundle, **way)
-        size = sum(one.stat().st_size for one in bundle.iterdir())
+        size = bytes_on_disk(bundle)
         shipped = load(bundle).model
         places = {
             place: difference(recipe, asked, shipped, data.examples)

@@ -17,7 +17,7 @@ from limbeck.anatomy import anatomy
 from limbeck.artifact import Store
 from limbeck.budget import Budget, Rate, parse_budget
 from limbeck.hub import config_folder
-from limbeck.offer import CLASSES, LINES, SENTENCE_PIECES, Offer, offer, tokenizer_size
+from limbeck.offer import CLASSES, LINES, SENTENCE_PIECES, Offer, _sentence, offer, tokenizer_size
 from limbeck.recipe import Recipe, read_recipe
 from limbeck.shipping import ship
 from limbeck.stages.record import layer_plan_of
@@ -166,6 +166,22 @@ def test_the_sentence_is_the_median_of_the_corpora(
     lengths = [len(tokenizer.encode(one).ids) for one in lines]
     assert found.sentence.pieces == min(48, round(statistics.median(lengths)))
     assert found.sentence.source == f"the median of {len(lengths)} lines of aaa, bbb"
+
+
+def test_a_question_is_priced_with_its_text_and_a_pair_as_two_lines(
+    tiny_recipe: Path, tiny_teacher: Path
+):
+    one, two, window = (
+        _sentence(made, tiny_teacher, asked=None, most=200)
+        for made in (
+            read_recipe(tiny_recipe),
+            read_recipe(tiny_recipe, ["task.kind=nli", "task.benchmark.name=pairs"]),
+            read_recipe(tiny_recipe, ["task.kind=qa", "task.benchmark.name=squad"]),
+        )
+    )
+    assert two.pieces in (2 * one.pieces - 1, 2 * one.pieces, 2 * one.pieces + 1)
+    assert "twice the median" in two.source
+    assert window.pieces == 200 and "a window" in window.source
 
 
 def test_without_corpora_or_tokenizer_or_weights_a_config_is_enough(

@@ -1,6 +1,7 @@
 """The bench: systems in turn, each in a process of its own; figures are those of the times."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,14 +9,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from limbeck import race
+from limbeck import bench_process, race
 from limbeck.bench import Cost, by_length
-from limbeck.bench_process import energy_joules, examples_of, peak_memory_bytes
+from limbeck.bench_process import (
+    _count_words,
+    energy_joules,
+    examples_of,
+    peak_memory_bytes,
+)
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.race import served, texts_beside, texts_for, with_shares
 from limbeck.roofline import share
 from limbeck.speed_table import speed_table
 from limbeck.tasks import TASKS
+
+KILLED = "import os; os.kill(os.getpid(), 9)"
 
 
 class Fake:
@@ -29,6 +37,7 @@ class Fake:
         cost = {"parameters": 10, "products_per_piece": 100, "products_per_pair": 1}
         self.told = {"task": task, "pieces": pieces, "backend": "torch", "precision": "fp32"}
         self.told["cost"] = cost
+        self.told["words"] = [len(text.split()) for text in texts]
 
     def ask(self, **asked: Any) -> dict[str, Any]:
         if "time" in asked:
@@ -65,10 +74,10 @@ def places(tmp_path: Path) -> dict[str, Path]:
 def test_systems_take_turns_and_figures_are_those_of_their_times(fakes: Any, places: Any):
     fakes()
     told = race.race(places, ["one", "one two"], threads=[2, 1])
-    timed = Fake.seen[20:32]  # after five sentences to warm up, of which there are two
+    timed = Fake.seen[4:]  # after the warm-up, of up to five sentences
     assert timed[:4] == [("a", 0), ("b", 0), ("b", 1), ("a", 1)], "who is first turns"
     a, b = (told["systems"][name] for name in "ab")
-    assert a["p50_ms"] == 0.75 and b["p50_ms"] == 3.0 and a["n"] == 2
+    assert a["p50_ms"] == 0.75 and b["p50_ms"] == 3.0 and a["n"] == 6
     assert a["threads"][1]["p50_ms"] == 1.5 and told["threads"] == 2
     assert a["ms_per_word"] == pytest.approx((0.5 + 1.0) / 3)
     assert a["pieces_per_word"] == pytest.approx(7 / 3)
@@ -88,7 +97,7 @@ def test_the_table_shows_each_system_and_what_is_not_known(
 
     fakes()
     limits = {"fp32_flops": 2e6, "bf16_flops": 1, "int8_flops": 1, "memory_bytes": 1e9}
-    for found, expected in ((limits, "ceilings: fp32 0"), ({}, "need limbeck[train]")):
+    for found, expected in ((limits, "ceilings: fp32 0"), ({}, "takes what limbeck[train]")):
         monkeypatch.setattr(race, "ceilings", lambda count, found=found: found)
         told = with_shares(race.race(places, ["one", "one two"], threads=[2, 1]))
         console = Console(width=120)
@@ -136,11 +145,14 @@ def test_nothing_to_ask_is_told(tmp_path: Path):
     with pytest.raises(DataError, match="nothing to time"):
         examples_of("pos", [" "])
     with pytest.raises(DataError, match="name a file with --text"):
-        texts_for(tmp_path, None, count=3)
+        texts_for([tmp_path], None, count=3)
     with pytest.raises(DataError, match="no such file"):
-        texts_for(tmp_path, tmp_path / "none", count=3)
+        texts_for([tmp_path], tmp_path / "none", count=3)
     (tmp_path / "lines").write_text("a\n\n b \nc\n")
-    assert texts_for(tmp_path, tmp_path / "lines", count=2) == ["a", "b"]
+    assert texts_for([tmp_path], tmp_path / "lines", count=2) == ["a", "b"]
+    (tmp_path / "bytes").write_bytes(b"a\n\xff\n")
+    with pytest.raises(DataError, match=r"bytes:2: the line is not UTF-8"):
+        texts_for([tmp_path], tmp_path / "bytes", count=2)
     assert texts_beside(tmp_path / "model") == []
 
 
@@ -152,14 +164,59 @@ def test_a_place_that_holds_no_model_is_told_by_its_process(tmp_path: Path):
         pass
 
 
+def test_a_process_that_dies_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for code, expected in (("import sys; sys.exit(3)", "ended with 3"), (KILLED, "killed")):
+        script = tmp_path / "python"
+        script.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}'\n")
+        script.chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setattr("limbeck.race.sys.executable", str(script))
+            with (
+                pytest.raises(ModelError, match=f"x: cannot be timed; found .*{expected}"),
+                served("x", tmp_path, ["a" * 100_000], threads=1),
+            ):
+                pass
+
+
+def test_words_are_those_of_the_examples_not_of_the_lines():
+    found = examples_of("nli", ["Ada sleeps .\tBo does not .", "one\ttwo"])
+    assert [_count_words(one) for one in found] == [7, 2]
+    line = json.dumps({"question": "Who sleeps ?", "context": "Ada sleeps ."})
+    assert [_count_words(one) for one in examples_of("qa", [line])] == [6]
+    assert [_count_words(one) for one in examples_of("pos", ["Ada sleeps."])] == [3]
+
+
 def test_systems_are_named_by_the_end_of_their_path():
     names = race._names([Path("/s/task-1/model"), Path("/s/task-2/model"), Path("/s/b.limbeck")])
-    assert names == ["task-1/model", "task-2/model", "s/b.limbeck"]
-    assert race._names([Path("/s/model"), Path("/s/b")]) == ["model", "b"]
+    assert names == ["task-1", "task-2", "b.limbeck"]
+    assert race._names([Path("/s/a/model"), Path("/t/a/bundle"), Path("org/a")]) == [
+        "s/a", "t/a", "org/a",
+    ]  # fmt: skip
     with pytest.raises(RecipeError, match="named twice"):
         race._names([Path("/s/b"), Path("/s/b")])
 
 
-def test_memory_and_energy_are_numbers_or_unknown():
+def test_energy_is_that_of_the_packages_where_it_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench_process, "_ENERGY", tmp_path)
+    assert energy_joules() is None
+    for number, (name, spent) in enumerate([("package-0", 3e6), ("package-1", 4e6), ("psys", 9e6)]):
+        zone = tmp_path / f"intel-rapl:{number}"
+        zone.mkdir()
+        (zone / "name").write_text(name + "\n")
+        (zone / "energy_uj").write_text(f"{spent:.0f}\n")
+    assert energy_joules() == 7.0
+    (tmp_path / "intel-rapl:0/energy_uj").unlink()
+    assert energy_joules() is None
+
+
+def test_peak_memory_is_the_process_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nVmHWM:\t    12 kB\n")
+    monkeypatch.setattr(bench_process, "_STATUS", status)
+    assert peak_memory_bytes() == 12 * 1024
+    status.write_text("Name:\tx\n")
+    assert peak_memory_bytes() is None
+    status.unlink()
     assert peak_memory_bytes() > 1e6
-    assert energy_joules() is None or energy_joules() >= 0

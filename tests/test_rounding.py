@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from limbeck.backends import session
-from limbeck.rounding import errors_of, matrices, quantized, ranges_of, static
+from limbeck.rounding import dynamic, errors_of, matrices, quantized, ranges_of, static
 
 DRAW = np.random.default_rng(0)
 ROWS = DRAW.normal(size=(5, 8)).astype(np.float32)
@@ -64,6 +64,14 @@ def test_static_8_bits_are_the_formula():
     # The other matrix, and the sum, read what was not rounded.
     alone = static(graph(), ["one"], ranges=ranges)
     assert np.allclose(answer(alone), near @ first + ROWS @ SECOND.T + BIAS + ROWS, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_dynamic_8_bits_round_either_kind_of_node_and_it_alone(name: str):
+    near = answer(dynamic(graph(), [name])) - answer(graph())
+    ranges = ranges_of(graph(), [{"input_ids": ROWS}])
+    same = answer(static(graph(), [name], ranges=ranges)) - answer(graph())
+    assert np.abs(near).max() > 1e-3 and np.allclose(near, same, atol=1e-4)
 
 
 def test_nothing_chosen_changes_nothing_and_all_zeros_stay_so():

@@ -64,6 +64,23 @@ def read_line(task: str, line: str, where: str) -> Asked:
     return _words(task, fields, where)
 
 
+def decoded(line: bytes, where: str) -> str:
+    """Give a line's text.
+
+    Raises:
+        DataError: It is not UTF-8.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "the line is not UTF-8",
+            where=where,
+            found=f"byte 0x{line[error.start]:02x} at offset {error.start}",
+            do="convert it to UTF-8",
+        ) from None
+
+
 def _fields(line: str, where: str) -> dict[str, Any] | None:
     """Give the fields of a JSON object; None of any other text, be it in braces."""
     if not line.lstrip().startswith("{"):

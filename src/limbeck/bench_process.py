@@ -8,7 +8,6 @@ spinning or allocated must not be counted against another.
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +19,14 @@ from limbeck.answering import TaskModel
 from limbeck.asking import PAIRS, read_line
 from limbeck.bench import Cost
 from limbeck.bundle import is_bundle
+from limbeck.corpus import word_places
 from limbeck.errors import DataError, LimbeckError
 
 _QUESTION_WORDS = 6
 """Words of a text that are made a question, where a task is asked one."""
 
 _STATUS = Path("/proc/self/status")
+_ENERGY = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def main() -> None:
                 _send(replies, _answer(subject.model, examples, asked))
     except LimbeckError as error:
         _send(replies, {"error": str(error)})
+    except ModuleNotFoundError as error:
+        _send(replies, {"error": f"no {error.name}; pip install 'limbeck[train]'"})
     except Exception as error:  # of any library: the process that asks must tell it
         _send(replies, {"error": f"{type(error).__name__}: {error}"})
         raise
@@ -120,7 +123,16 @@ def _facts(subject: _Subject, examples: Sequence[Any]) -> dict[str, Any]:
         "precision": subject.precision,
         "cost": asdict(subject.cost) if subject.cost else None,
         "pieces": pieces,
+        "words": [_count_words(example) for example in examples],
     }
+
+
+def _count_words(example: Any) -> int:
+    """Give how many words an example holds: all of its texts', or those that it has already."""
+    if hasattr(example, "words"):
+        return len(example.words)
+    parts = (getattr(example, name, None) for name in ("text", "pair", "question", "context"))
+    return sum(len(word_places(part)) for part in parts if part)
 
 
 def _answer(model: TaskModel, examples: Sequence[Any], asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,26 +161,31 @@ def _seconds(model: TaskModel, parts: Sequence[Sequence[Any]]) -> float:
     return time.perf_counter() - started
 
 
-def peak_memory_bytes() -> int:
-    """Give the most memory that this process has held, code and libraries included."""
+def peak_memory_bytes() -> int | None:
+    """Give the most memory that this process has held, libraries included; None if unknown."""
     # The kernel's other count, of `getrusage`, starts with what the process that forked it held.
     if _STATUS.exists():
         lines = (line.split() for line in _STATUS.read_text().splitlines())
-        return next(1024 * int(line[1]) for line in lines if line[:1] == ["VmHWM:"])
+        return next((1024 * int(line[1]) for line in lines if line[:1] == ["VmHWM:"]), None)
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def energy_joules() -> float | None:
     """Give what the processors' counters of energy stand at; None where none can be read."""
-    found = 0.0
-    counters = sorted(Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"))
-    for counter in counters:
-        try:
-            found += int(counter.read_text()) / 1e6
-        except (OSError, ValueError):
-            return None
-    return found if counters else None
+    found = []
+    try:
+        for zone in sorted(_ENERGY.glob("intel-rapl:?")):
+            # Another zone, of the whole platform, holds the packages too.
+            if (zone / "name").read_text().startswith("package"):
+                found.append(int((zone / "energy_uj").read_text()) / 1e6)
+    except (OSError, ValueError):
+        return None
+    return sum(found) if found else None
 
 
 def _send(replies: TextIO, reply: Mapping[str, Any]) -> None:

@@ -71,6 +71,12 @@ def is_bundle(path: Path) -> bool:
     return (path / RECORD).is_file() or (path.suffix == SUFFIX and path.is_file())
 
 
+def bytes_on_disk(path: Path) -> int:
+    """Give the bytes of a bundle or a model, be it one file or a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(one.stat().st_size for one in files if one.is_file())
+
+
 def write_bundle(files: Path, about: Bundle, output: Path) -> None:
     """Write a bundle from a folder that holds its files but the record.
 

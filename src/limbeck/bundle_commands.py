@@ -38,7 +38,7 @@ def export(
     It must answer as torch does on real sentences, and in 8 bits as well as in 32. Without --text
     it is tried on the held-out text of the store that MODEL lies in.
     """
-    from limbeck.bundle import trial
+    from limbeck.bundle import bytes_on_disk, trial
     from limbeck.shipping import ship
 
     found = ship(
@@ -55,8 +55,10 @@ def export(
     if as_json:
         print_json({"bundle": str(output), **found})
         return
-    size = sum(p.stat().st_size for p in ([output] if output.is_file() else output.iterdir()))
-    print(f"{output}  {size / 1e6:.1f} MB, {found['precision']}, run by {found['backend']}")
+    print(
+        f"{output}  {bytes_on_disk(output) / 1e6:.1f} MB, {found['precision']}, "
+        f"run by {found['backend']}"
+    )
     print(
         f"agrees with torch in {100 * found['agreement']:.2f} % on {found['sentences']} sentences; "
         f"scores differ by at most {found['largest_difference']:.2g}"
@@ -78,7 +80,8 @@ def bench(
     ] = None,
     sentences: Annotated[int, typer.Option(help="Most lines that are asked.", min=1)] = 200,
     threads: Annotated[
-        list[int] | None, typer.Option(help="Threads; repeat it. All cores, then 1, if not given.")
+        list[int] | None,
+        typer.Option(help="Threads; repeat it. All cores, then 1, if not given.", min=1),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

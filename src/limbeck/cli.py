@@ -317,23 +317,13 @@ def predict(
 @contextmanager
 def _lines(file: Path) -> Iterator[Iterator[str]]:
     """Give the lines of a file or of stdin; only a line feed ends one."""
+    from limbeck.asking import decoded
+
     if str(file) != "-" and not file.is_file():
         raise DataError("no such file", where=str(file))
     with contextlib.ExitStack() as stack:
         binary = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
-        yield (_decoded(line, f"{file}:{n}") for n, line in enumerate(binary, start=1))
-
-
-def _decoded(line: bytes, where: str) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "the line is not UTF-8",
-            where=where,
-            found=f"byte 0x{line[error.start]:02x} at offset {error.start}",
-            do="convert it to UTF-8",
-        ) from None
+        yield (decoded(line, f"{file}:{n}") for n, line in enumerate(binary, start=1))
 
 
 @app.command()

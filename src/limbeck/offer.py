@@ -11,6 +11,7 @@ from typing import Any
 
 from limbeck import doctor
 from limbeck.anatomy import unlimited
+from limbeck.asking import PAIRS
 from limbeck.budget import (
     Budget,
     Configuration,
@@ -214,6 +215,8 @@ def _sentence(recipe: Recipe, folder: Path, *, asked: int | None, most: int) -> 
                 expected=f"{LEAST_PIECES} to {most}",
             )
         return Sentence(asked, "--pieces")
+    if find_task(recipe.task.kind).head == "span":
+        return Sentence(most, "a window, for a question is read with its text")
     lengths, languages = [], []
     if (folder / "tokenizer.json").is_file():
         tokenizer = unlimited(load_tokenizer(folder))
@@ -223,8 +226,12 @@ def _sentence(recipe: Recipe, folder: Path, *, asked: int | None, most: int) -> 
             languages += [language] if lines else []
     if not lengths:
         return Sentence(min(SENTENCE_PIECES, most), "the default, for no corpus is there to count")
-    middle = max(LEAST_PIECES, min(most, round(statistics.median(lengths))))
-    return Sentence(middle, f"the median of {len(lengths)} lines of {', '.join(languages)}")
+    is_pair = recipe.task.kind in PAIRS
+    middle = round((2 if is_pair else 1) * statistics.median(lengths))
+    source = f"the median of {len(lengths)} lines of {', '.join(languages)}"
+    return Sentence(
+        max(LEAST_PIECES, min(most, middle)), f"twice {source}, for a pair" if is_pair else source
+    )
 
 
 def _lines(recipe: Recipe, language: str) -> Iterator[str]:
@@ -288,6 +295,5 @@ def _standing(recipe: Recipe, costs: Costs, budget: Budget) -> Standing:
 
 
 def _machine() -> dict[str, Any]:
-    found = doctor.facts()
-    kept = ("limbeck", "platform", "cpu", "cores", "cpu_flags", "memory_bytes")
-    return {one: found[one] for one in kept} | {"onnxruntime": metadata.version("onnxruntime")}
+    versions = {one: metadata.version(one) for one in ("limbeck", "onnxruntime")}
+    return {**doctor.machine(), **versions}

@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from limbeck.asking import decoded
 from limbeck.bench import Cost, by_length, percentiles
-from limbeck.bundle import is_bundle
+from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
 from limbeck.doctor import cores, machine
 from limbeck.errors import DataError, ModelError, RecipeError
@@ -64,10 +65,16 @@ def _ask(name: str, process: "subprocess.Popen[str]", asked: Mapping[str, Any]) 
         process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
     line = process.stdout.readline()
-    reply: dict[str, Any] = json.loads(line) if line else {"error": "its process ended"}
+    reply: dict[str, Any] = json.loads(line) if line else {"error": _end_of(process)}
     if "error" in reply:
         raise ModelError("cannot be timed", where=name, found=reply["error"])
     return reply
+
+
+def _end_of(process: "subprocess.Popen[str]") -> str:
+    code = process.wait()
+    killed = "; it was killed, perhaps for its memory" if code < 0 else ""
+    return f"its process ended with {code}{killed}"
 
 
 @contextmanager
@@ -101,6 +108,10 @@ def served(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Ite
             yield Served(name, process, cold, _ask(name, process, {"texts": texts}))
         finally:
             process.kill()
+            assert process.stdin is not None
+            # What was not sent cannot be any more, and must not hide why.
+            with suppress(BrokenPipeError):
+                process.stdin.close()
 
 
 def bench(
@@ -125,9 +136,10 @@ def bench(
     Raises:
         LimbeckError: As `race`, or there is no text.
     """
-    places = [Path(one) if is_bundle(Path(one)) else model_folder(one) for one in models]
-    texts = texts_for(places[0], text, count=sentences)
-    told = race(dict(zip(_names(places), places, strict=True)), texts, threads=threads)
+    places = [_place(one) for one in models]
+    texts = texts_for(places, text, count=sentences)
+    names = _names([Path(one) for one in models])
+    told = race(dict(zip(names, places, strict=True)), texts, threads=threads)
     return with_shares(told)
 
 
@@ -143,11 +155,23 @@ def with_shares(told: dict[str, Any]) -> dict[str, Any]:
     return {**told, "machine": {**told["machine"], "ceilings": limits}, "systems": systems}
 
 
-def _names(places: Sequence[Path]) -> list[str]:
-    """Give each place as few of the last parts of its path as tell it from the others."""
-    paths = [place.absolute().parts for place in places]
+def _place(model: str) -> Path:
+    path = Path(model)
+    # What should be a bundle is no hub id, whether it is there or not.
+    return path if is_bundle(path) or path.suffix == SUFFIX else model_folder(model)
+
+
+def _names(models: Sequence[Path]) -> list[str]:
+    """Give each as few of the last parts of its path as tell it from the others.
+
+    An artifact is told by its own folder, for what lies in it is always `model` or `bundle`.
+    """
+    paths = [
+        one.parts[:-1] if one.name in ("model", "bundle") and len(one.parts) > 1 else one.parts
+        for one in models
+    ]
     if len(set(paths)) < len(paths):
-        raise RecipeError("a system is named twice", found=", ".join(map(str, places)))
+        raise RecipeError("a system is named twice", found=", ".join(map(str, models)))
     for count in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-count:]) for parts in paths]
         if len(set(names)) == len(names):
@@ -184,7 +208,7 @@ def race(
             if name in found:
                 found[name]["threads"][count] = figures
             else:
-                found[name] = {**figures, "threads": {}, **_of_place(systems[name])}
+                found[name] = {**figures, "threads": {}, "disk_bytes": bytes_on_disk(systems[name])}
     for name, place in systems.items():
         times = [found[name]["cold_start_s"]]
         for _ in range(_STARTS - 1):
@@ -209,8 +233,8 @@ def _with_threads(
             for name, place in systems.items()
         ]
         _check_one_task(ready)
-        times = _in_turn(ready)
-        return {one.name: _figures(one, texts, times[one.name]) for one in ready}
+        times, rates = _in_turn(ready), _throughput(ready)
+        return {one.name: _figures(one, times[one.name], rates[one.name]) for one in ready}
 
 
 def _check_one_task(ready: Sequence[Served]) -> None:
@@ -228,7 +252,7 @@ def _in_turn(ready: Sequence[Served]) -> dict[str, list[list[float]]]:
     Returns:
         Name to the milliseconds of each sentence, a list a round.
     """
-    sentences = range(min(len(one.told["pieces"]) for one in ready))
+    sentences = range(len(ready[0].told["pieces"]))
     for one in ready:
         for sentence in sentences[:5]:
             one.ask(time=sentence)
@@ -243,37 +267,48 @@ def _in_turn(ready: Sequence[Served]) -> dict[str, list[list[float]]]:
     return times
 
 
-def _figures(one: Served, texts: Sequence[str], times: list[list[float]]) -> dict[str, Any]:
-    told = one.told
-    memory = one.ask(memory=True)["peak_memory_bytes"]
-    words = [len(text.split()) for text in texts][: len(times[0])]
+def _throughput(ready: Sequence[Served]) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    """Ask every system all sentences at once, so many at a time, in turn.
+
+    Returns:
+        Name to size of the batch to seconds and joules of each round.
+    """
+    found: dict[str, dict[int, list[dict[str, Any]]]] = {
+        one.name: {size: [] for size in BATCHES} for one in ready
+    }
+    for _ in range(_ROUNDS):
+        for size in BATCHES:
+            for one in ready:
+                found[one.name][size].append(one.ask(batch=size))
+    return found
+
+
+def _figures(
+    one: Served, times: list[list[float]], rates: Mapping[int, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    told, words, count = one.told, one.told["words"], len(one.told["words"])
     # The median of the rounds: a busy moment hits one of them.
     each = [statistics.median(some) for some in zip(*times, strict=True)]
+    took = {n: statistics.median(one["seconds"] for one in some) for n, some in rates.items()}
+    best = min(took, key=lambda size: took[size])
+    joules = [one["joules"] for one in rates[best]]
     found: dict[str, Any] = {
-        **percentiles(each).to_dict(),
+        **percentiles([time for some in times for time in some]).to_dict(),
         "p50_rounds_ms": [percentiles(some).p50_ms for some in times],
         "by_words": {name: part.to_dict() for name, part in by_length(each, words).items()},
         "ms_per_word": sum(each) / sum(words),
-        "pieces_per_word": sum(map(sum, told["pieces"][: len(each)])) / sum(words),
+        "pieces_per_word": sum(map(sum, told["pieces"])) / sum(words),
+        "sentences_per_second": round(count / took[best], 2),
+        "best_batch": best,
+        "joules_per_sentence": None if None in joules else statistics.median(joules) / count,
         "cold_start_s": one.cold_start_s,
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": one.ask(memory=True)["peak_memory_bytes"],
         "backend": told["backend"],
         "precision": told["precision"],
-    }
-    rates = {}
-    for size in BATCHES:
-        timed = one.ask(batch=size)
-        rates[size] = (len(told["pieces"]) / timed["seconds"], timed["joules"])
-    best = max(rates, key=lambda size: rates[size][0])
-    rate, joules = rates[best]
-    found |= {
-        "sentences_per_second": round(rate, 2),
-        "best_batch": best,
-        "joules_per_sentence": None if joules is None else joules / len(told["pieces"]),
         "parameters": None,
     }
     if told["cost"]:
-        found |= _computed(Cost(**told["cost"]), told["pieces"][: len(each)], each, words)
+        found |= _computed(Cost(**told["cost"]), told["pieces"], each, words)
     return found
 
 
@@ -290,11 +325,6 @@ def _computed(
     }
 
 
-def _of_place(place: Path) -> dict[str, int]:
-    files = [place] if place.is_file() else place.rglob("*")
-    return {"disk_bytes": sum(one.stat().st_size for one in files if one.is_file())}
-
-
 _LESS_IS_BETTER = (
     "p50_ms", "p90_ms", "p99_ms", "ms_per_word", "cold_start_s", "disk_bytes", "peak_memory_bytes",
 )  # fmt: skip
@@ -306,35 +336,36 @@ def _ratios(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float
         f"{name} / {first}": {
             figure: round(found[name][figure] / found[first][figure], 3)
             for figure in (*_LESS_IS_BETTER, "sentences_per_second")
+            if found[name][figure] is not None
         }
         for name in others
     }
 
 
-def texts_for(place: Path, given: Path | None, *, count: int) -> list[str]:
+def texts_for(places: Sequence[Path], given: Path | None, *, count: int) -> list[str]:
     """Give what the systems are asked.
 
     Args:
-        place: The first system's.
-        given: A file of lines; None: the held-out text of the store that the model lies in.
+        places: The systems'.
+        given: A file of lines; None: the held-out text of the store that one of them lies in.
         count: At most so many lines, none of them blank.
 
     Raises:
-        DataError: There is no text, or no such file.
+        DataError: There is no text, no such file, or a line is not UTF-8.
     """
     if given is not None:
         if not given.is_file():
             raise DataError("no such file", where=str(given))
-        with given.open(encoding="utf-8") as lines:
-            found = list(islice((line.strip() for line in lines if line.strip()), count))
+        with given.open("rb") as lines:
+            read = (decoded(line, f"{given}:{n}").strip() for n, line in enumerate(lines, start=1))
+            found = list(islice(filter(None, read), count))
     else:
-        files = texts_beside(place)
+        files = next(filter(None, map(texts_beside, places)), [])
         share = -(-count // max(1, len(files)))
         found = [text for file in files for text in islice(read_texts(file), share)][:count]
     if not found:
-        raise DataError(
-            "there is no text to ask", where=str(given or place), do="name a file with --text"
-        )
+        where = str(given or ", ".join(map(str, places)))
+        raise DataError("there is no text to ask", where=where, do="name a file with --text")
     return found
 
 

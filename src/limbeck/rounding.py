@@ -60,7 +60,8 @@ def dynamic(graph: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
                 _copy(graph),
                 path,
                 op_types_to_quantize=["MatMul", "Gemm"],
-                nodes_to_quantize=list(nodes),
+                # It makes a Gemm a MatMul of another name before it looks for the names.
+                nodes_to_quantize=[*nodes, *(f"{name}_MatMul" for name in nodes)],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.asking import read_line
+from limbeck.asking import decoded, read_line
 from limbeck.backends import USUAL
 from limbeck.benchmarks import load_file
 from limbeck.bundle import is_bundle
@@ -85,7 +85,8 @@ def ship(
 def _lines(path: Path, task: str) -> list[Any]:
     if not path.is_file():
         raise DataError("no such file", where=str(path))
-    with path.open(encoding="utf-8") as lines:
-        read = [read_line(task, line, f"{path}:{n}") for n, line in enumerate(lines, start=1)]
+    with path.open("rb") as lines:
+        places = ((line, f"{path}:{n}") for n, line in enumerate(lines, start=1))
+        read = [read_line(task, decoded(line, where), where) for line, where in places]
     found = [one.example for one in read if one.example is not None]
     return sample(found, SENTENCES, seed=0)

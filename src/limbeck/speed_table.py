@@ -23,7 +23,9 @@ _ROWS: dict[str, Callable[[Figures], str]] = {
     ),
     "cold start, s": lambda one: f"{one['cold_start_s']:.2f}",
     "disk, MB": lambda one: f"{one['disk_bytes'] / 1e6:.1f}",
-    "peak memory, MB": lambda one: f"{one['peak_memory_bytes'] / 1e6:.0f}",
+    "peak memory, MB": lambda one: (
+        f"{one['peak_memory_bytes'] / 1e6:.0f}" if one["peak_memory_bytes"] else "unknown"
+    ),
     "parameters, M": lambda one: _millions(one, "parameters"),
     "operations a word, M": lambda one: _millions(one, "flops_per_word"),
     "energy a sentence, J": lambda one: (
@@ -75,7 +77,7 @@ def _share(one: Figures, name: str) -> str:
 def _caption(told: Mapping[str, Any]) -> str:
     limits = told["machine"]["ceilings"][told["threads"]]
     if not limits:
-        return escape("the ceilings need limbeck[train]")
+        return escape("ceilings: not measured, which takes what limbeck[train] installs")
     flops = ", ".join(
         f"{name} {limits[f'{name}_flops'] / 1e9:.0f}" for name in ("fp32", "bf16", "int8")
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from limbeck.bench import latency
 from limbeck.benchmarks import Examples
-from limbeck.bundle import BUNDLED
+from limbeck.bundle import BUNDLED, bytes_on_disk
 from limbeck.corpus import read_texts
 from limbeck.evaluate import compare, loyalty, score
 from limbeck.recipe import Recipe
@@ -113,8 +113,8 @@ def _run(job: Job) -> Outcome:
         for name, (model, _) in systems.items()
     }
     if bundle is not None:
-        files = job.inputs["export"].path(BUNDLE).iterdir()
-        size[BUNDLED] = size["student"] | {"bytes": sum(one.stat().st_size for one in files)}
+        shipped = job.inputs["export"].path(BUNDLE)
+        size[BUNDLED] = size["student"] | {"bytes": bytes_on_disk(shipped)}
     return Outcome(
         counts={"notes": notes},
         metrics={
