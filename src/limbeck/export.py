@@ -53,7 +53,7 @@ _MOST_KEPT = 8
 """Matrices kept in 32 bits before it is given up."""
 CRUDE = 0.05
 """Share of its own size by which a product may be off in 8 bits; more, and the matrix stays in 32.
-Most are off by 0.5 to 4 %, some down-projections of gated layers by 8 to 12 (results/bundles.md).
+What it gains stands in results/bundles.md.
 """
 _CALIBRATING = 64
 """Sentences that give the ranges of activations and rank matrices."""
