@@ -3,6 +3,7 @@
 Nothing here knows where an answer comes from; `race` has systems in processes of their own.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,14 @@ class Cost:
     def flops(self, pieces: int) -> int:
         """Give the operations for a sentence; a product and its sum are two."""
         return 2 * pieces * (self.products_per_piece + pieces * self.products_per_pair)
+
+
+def calm_environment(threads: int) -> dict[str, str]:
+    """Give the environment of a process that is timed: so many threads, and none spins in waiting.
+
+    Those that do would slow whatever is timed next.
+    """
+    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
 
 
 def latency(

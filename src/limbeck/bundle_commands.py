@@ -88,7 +88,7 @@ def bench(
     """Time models and bundles side by side: latency, throughput, start, size, memory.
 
     Each in a process of its own, one sentence at a time, in turn. Without --text they are asked
-    the held-out text of the store that MODEL lies in.
+    the held-out text of the store that a student or its bundle among them lies in.
     """
     from limbeck.race import bench as run_bench
 

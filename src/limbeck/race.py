@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import statistics
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.asking import decoded
-from limbeck.bench import Cost, by_length, percentiles
+from limbeck.bench import Cost, by_length, calm_environment, percentiles
 from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
 from limbeck.doctor import cores, machine
@@ -91,8 +90,6 @@ def served(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Ite
         ModelError: It cannot be loaded, or is not asked texts like these.
     """
     command = [sys.executable, "-m", "limbeck.bench_process", str(place), str(threads)]
-    # Threads of one system that spin while they wait would slow the next one.
-    calm = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
     started = time.perf_counter()
     with subprocess.Popen(
         command,
@@ -100,7 +97,7 @@ def served(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Ite
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, **calm},
+        env=calm_environment(threads),
     ) as process:
         try:
             _ask(name, process, {"texts": texts[:1]})

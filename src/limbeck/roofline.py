@@ -6,13 +6,14 @@ In a process of its own, for the count of threads is the process's.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+from limbeck.bench import calm_environment
 
 _SIDE = 1024
 """Rows and columns of the matrices: 1 to 4 MB each, far more work than traffic."""
@@ -28,12 +29,11 @@ def ceilings(threads: int) -> dict[str, float]:
         `fp32_flops`, `bf16_flops`, `int8_flops` a second (a product and its sum are two), and
         `memory_bytes` a second, read and written. Empty where torch or onnx is not installed.
     """
-    calm = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [sys.executable, "-m", "limbeck.roofline", str(threads)],
         capture_output=True,
         text=True,
-        env={**os.environ, **calm},
+        env=calm_environment(threads),
         check=False,
     )
     found: dict[str, float] = json.loads(done.stdout) if done.returncode == 0 else {}
