@@ -175,21 +175,40 @@ def export(
     inputs = inputs_of(model, asked.task.head)
     traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0)
     if backend != "auto":
-        return _tried(traced, wanted[0], gate, tolerance=tolerance)
+        whole = _in_32_bits(traced, wanted[0].backend, gate)
+        return _tried(traced, wanted[0], whole, gate, tolerance=tolerance)
     return _fastest(traced, wanted, gate, tolerance=tolerance)
 
 
-def _tried(traced: _Traced, made_as: Candidate, gate: Gate, *, tolerance: float) -> Exported:
-    """Put one candidate through its gates.
+def _in_32_bits(traced: _Traced, backend: str, gate: Gate) -> Exported:
+    """Put the graph in 32 bits through the first gate.
 
     Raises:
-        ExportError: One does not open.
+        ExportError: It does not open.
     """
-    ask = partial(traced.by, made_as.backend)
-    whole = ask(traced.graph)
-    made = Exported(traced.graph, traced.inputs, made_as, whole, _parity(traced.asked, whole, gate))
+    whole, made_as = traced.by(backend, traced.graph), Candidate(backend, "none")
+    found = _parity(traced.asked, whole, gate)
+    return Exported(traced.graph, traced.inputs, made_as, whole, found)
+
+
+def _tried(
+    traced: _Traced, made_as: Candidate, whole: Exported, gate: Gate, *, tolerance: float
+) -> Exported:
+    """Put one candidate through the second gate, where it is in 8 bits.
+
+    Args:
+        traced: The graph.
+        made_as: The candidate.
+        whole: The graph in 32 bits, by the candidate's backend.
+        gate: What it is tried on.
+        tolerance: As in `export`.
+
+    Raises:
+        ExportError: It does not open.
+    """
     if made_as.quantization == "none":
-        return made
+        return whole
+    made, ask = replace(whole, made_as=made_as), partial(traced.by, made_as.backend)
     way = traced.rounding(made_as.quantization)
     return _in_8_bits(made, ask, gate, windows=traced.windows, way=way, tolerance=tolerance)
 
@@ -204,9 +223,13 @@ def _fastest(
     """
     passed: dict[str, Exported] = {}
     refused: dict[str, str] = {}
+    wholes: dict[str, Exported] = {}
     for one in wanted:
         try:
-            passed[str(one)] = _tried(traced, one, gate, tolerance=tolerance)
+            if one.backend not in wholes:
+                wholes[one.backend] = _in_32_bits(traced, one.backend, gate)
+            whole = wholes[one.backend]
+            passed[str(one)] = _tried(traced, one, whole, gate, tolerance=tolerance)
         except (ArtifactError, ExportError) as error:
             log.warning("%s: %s", one, error)
             refused[str(one)] = str(error)
