@@ -33,6 +33,8 @@ RANK = 40
 """Of LoRA: as many numbers as LT-SFT moves at 8 % of afro-mini (1.02 M)."""
 LORA_RATE = 3e-3
 RATE = 3e-4
+ATTENTION: Any = "eager"
+"""Sentences are short: faster than SDPA in bf16 (results/machine.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Pupil:
 
 
 def tunings_of(
-    task: Task, data: Data, pupil: Pupil, *, seed: int
+    task: Task, data: Data, pupil: Pupil, *, seed: int, precision: Any
 ) -> Iterator[tuple[str, Any, dict[str, float]]]:
     """Tune a pupil in every way; give each row, its model, and what it cost. In full comes first.
 
@@ -120,6 +122,7 @@ def tunings_of(
         data: What is learned.
         pupil: What is tuned.
         seed: Of the order of the sentences.
+        precision: Of the training; answers are given in fp32.
     """
     from limbeck.finetune import Lesson, Pace, tune
     from limbeck.parameters import encoder_tensors, head_tensors
@@ -147,7 +150,7 @@ def tunings_of(
                 lesson=lesson,
                 pace=pace,
                 work=work,
-                machine=Machine(),
+                machine=Machine(precision=precision),
                 terms=pupil.terms,
                 tuning=tuning,
             )
@@ -185,7 +188,7 @@ def teacher_of(given: argparse.Namespace, task: Task, data: Data, *, seed: int) 
 
     def load() -> Any:
         return load_encoder(
-            given.teacher, head=task.head, attention="sdpa", labels=data.labels, seed=seed
+            given.teacher, head=task.head, attention=ATTENTION, labels=data.labels, seed=seed
         )
 
     return Pupil(load, load_tokenizer(given.teacher))
@@ -214,7 +217,7 @@ def student_of(
 
     def load() -> Any:
         model = load_encoder(
-            folder, head=task.head, attention="sdpa", labels=data.labels, seed=seed
+            folder, head=task.head, attention=ATTENTION, labels=data.labels, seed=seed
         )
         copy_head(trimmed, model)
         return model
@@ -232,21 +235,20 @@ def run(given: argparse.Namespace) -> None:
                 continue
             task, data = TASKS[name], read(name, given.data)
             pupil = teacher_of(given, task, data, seed=seed)
-            tuned = measure(
-                task, data, pupil, seed=seed, place=given.out / f"{name}.teacher.{seed}"
-            )
+            how = {"seed": seed, "precision": given.precision}
+            tuned = measure(task, data, pupil, place=given.out / f"{name}.teacher.{seed}", **how)
             pupil = student_of(given, task, data, tuned=tuned, seed=seed)
-            measure(task, data, pupil, seed=seed, place=given.out / f"{name}.student.{seed}")
+            measure(task, data, pupil, place=given.out / f"{name}.student.{seed}", **how)
 
 
-def measure(task: Task, data: Data, pupil: Pupil, *, seed: int, place: Path) -> Any:
+def measure(task: Task, data: Data, pupil: Pupil, *, place: Path, seed: int, precision: str) -> Any:
     """Write what each tuning of a pupil cost and how it answers; give the one tuned in full."""
     from limbeck.finetune import predict
 
     costs: dict[str, Any] = {}
     counted: dict[str, np.ndarray] = {}
     whole = None
-    for row, model, cost in tunings_of(task, data, pupil, seed=seed):
+    for row, model, cost in tunings_of(task, data, pupil, seed=seed, precision=precision):
         whole = model if whole is None else whole
         costs[row] = cost
         for language, examples in data.tests.items():
@@ -353,6 +355,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(SETTINGS))
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     given = parser.parse_args()
     (run if given.what == "run" else table)(given)
