@@ -68,6 +68,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "encoder",
         "checkpoint",
         "student",
+        "narrowing",
         "losses",
         "sparse",
         "delta",

@@ -78,6 +78,8 @@ def test_a_second_run_makes_nothing_and_touches_no_artifact(finished: Finished):
         ("general.steps=21", PHASES),
         ("general.objective.hidden=0.5", PHASES),
         ("student.layers=1", ("student", *PHASES)),
+        ("student.feed_forward=1.0", ()),
+        ("student.feed_forward=0.5", ("student", *PHASES)),
         ("student.plan=top", ("student", *PHASES)),
         ("student.init=random", ("student", *PHASES)),
         ("seed=1", ("teacher", *PHASES)),
@@ -166,6 +168,15 @@ def test_two_tasks_share_phase_one(kept_store: Path, tmp_path: Path, recipe_text
     shared = [stage for stage in ALL if first["keys"][stage] == second["keys"][stage]]
     assert shared == ["corpus", "vocabulary", "student", "general"]
     assert second["scores"]["student"]["bbb"]["primary"] == "f1"
+
+
+@pytest.mark.parametrize("init", ["teacher", "random"])
+def test_a_narrower_student_is_made_by_its_recipe(finished: Finished, kept_store: Path, init: str):
+    recipe = read_recipe(finished.recipe, ["student.feed_forward=0.5", f"student.init={init}"])
+    made = pipeline.run(recipe, Store(kept_store), until="student").artifacts["student"]
+    count = json.loads((made.path("model") / "config.json").read_text())["intermediate_size"]
+    origins = json.loads(made.path("origin.json").read_text()).values()
+    assert any(one.endswith(f"{count} of {2 * count} neurons") for one in origins)
 
 
 def test_phase_one_by_mlm_loads_no_teacher_and_reads_none_of_its_fields(

@@ -5,7 +5,7 @@ which model it has.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedConfig
 
@@ -23,6 +23,22 @@ class FirstLayer:
 
     norm: str
     reader: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedForward:
+    """A layer's feed-forward block; modules are named inside a layer.
+
+    Attributes:
+        into: The `nn.Linear`s whose outputs are neurons, `neurons` of them or a multiple: one
+            with a gate has the gates below the values.
+        out: The `nn.Linear` that reads the neurons.
+        neurons: Config keys of their number; a key that a config does not have is passed over.
+    """
+
+    into: tuple[str, ...]
+    out: str
+    neurons: tuple[str, ...] = ("intermediate_size",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,7 @@ class Architecture:
         width: Config key of D.
         heads: Config key of H.
         dropouts: Config keys of every dropout.
+        feed_forward: The block of each layer that has the most parameters.
         layer_lists: Config keys of lists with one entry per layer.
         positions: The position table when its rows start after the padding id, else "".
         final_norm: The norm after the last layer, else "".
@@ -62,6 +79,7 @@ class Architecture:
     vocabulary_outputs: tuple[str, ...]
     mlm_head: tuple[str, ...]
     dropouts: tuple[str, ...]
+    feed_forward: FeedForward
     depth: str = "num_hidden_layers"
     width: str = "hidden_size"
     heads: str = "num_attention_heads"
@@ -77,6 +95,8 @@ class Architecture:
     rotary: bool = False
 
 
+_BERT_BLOCK = FeedForward(("intermediate.dense",), "output.dense")
+_GATED_BLOCK = FeedForward(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj")
 _BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _BERT_OUTPUTS = (
     "cls.predictions.decoder.weight",
@@ -90,6 +110,7 @@ _ROBERTA = Architecture(
     vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias", "lm_head.bias"),
     mlm_head=("lm_head",),
     dropouts=_BERT_DROPOUTS,
+    feed_forward=_BERT_BLOCK,
     positions="embeddings.position_embeddings.weight",
     has_pooler=True,
 )
@@ -102,6 +123,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=_BERT_OUTPUTS,
         mlm_head=("cls",),
         dropouts=_BERT_DROPOUTS,
+        feed_forward=_BERT_BLOCK,
         has_pooler=True,
     ),
     "roberta": _ROBERTA,
@@ -113,6 +135,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=("vocab_projector.weight", "vocab_projector.bias"),
         mlm_head=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
         dropouts=("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
+        feed_forward=FeedForward(("ffn.lin1",), "ffn.lin2", ("hidden_dim",)),
         depth="n_layers",
         width="dim",
         heads="n_heads",
@@ -130,6 +153,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "pooler_dropout",
             "cls_dropout",
         ),
+        feed_forward=_BERT_BLOCK,
         shared=("encoder.rel_embeddings.", "encoder.LayerNorm.", "encoder.conv."),
         attention=("eager",),
         needs_float32=True,
@@ -141,6 +165,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=("decoder.weight", "decoder.bias"),
         mlm_head=("head", "decoder"),
         dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+        feed_forward=FeedForward(("mlp.Wi",), "mlp.Wo"),
         layer_lists=("layer_types",),
         final_norm="final_norm",
         first_layer=FirstLayer(norm="attn_norm", reader="attn.Wqkv"),
@@ -154,6 +179,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=("lm_head.weight", "lm_head.bias"),
         mlm_head=("lm_head",),
         dropouts=("attention_dropout",),
+        feed_forward=_GATED_BLOCK,
         final_norm="norm",
         takes_types=False,
         rotary=True,
@@ -165,6 +191,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=("lm_head.decoder.weight", "lm_head.decoder.bias"),
         mlm_head=("lm_head",),
         dropouts=_BERT_DROPOUTS,
+        feed_forward=_GATED_BLOCK,
         rotary=True,
     ),
     "electra": Architecture(
@@ -174,6 +201,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=("generator_lm_head.weight", "generator_lm_head.bias"),
         mlm_head=("generator_predictions", "generator_lm_head"),
         dropouts=(*_BERT_DROPOUTS, "summary_last_dropout"),
+        feed_forward=_BERT_BLOCK,
     ),
     "nomic_bert": Architecture(
         layers="layers",
@@ -182,6 +210,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         vocabulary_outputs=_BERT_OUTPUTS,
         mlm_head=("cls",),
         dropouts=_BERT_DROPOUTS,
+        feed_forward=replace(_GATED_BLOCK, neurons=("intermediate_size", "n_inner")),
         rotary=True,
     ),
 }

@@ -308,6 +308,13 @@ class Student(Section):
         "Copy the teacher's weights, or draw them.",
         reason="copying matters more than the loss (The Privileged Students, 2024)",
     )
+    feed_forward: float = knob(
+        1.0,
+        "Share of each feed-forward block's neurons that stay: those that add most on the corpora.",
+        reason="S1 and S2 keep all; what fewer cost stands in results/narrow.md",
+        gt=0,
+        le=1,
+    )
 
 
 class GeneralObjective(Section):

@@ -69,7 +69,7 @@ def trim_model(model: PreTrainedModel, kept: np.ndarray) -> PreTrainedModel:
     rows = _rows(model, kept)
     if architecture.positions:
         config.max_position_embeddings = len(rows[prefix + architecture.positions])
-    trimmed = _empty_like(model, config)
+    trimmed = empty_like(model, config)
     old = model.state_dict()
     with torch.no_grad():
         for name, tensor in trimmed.state_dict().items():
@@ -139,7 +139,7 @@ def build_student(
             torch.default_generator.manual_seed(seed)
             model = _placed(type(teacher)(config, **build_options(teacher)), teacher)
         return Student(model, dict.fromkeys(model.state_dict(), f"random (seed {seed})"))
-    student = _empty_like(teacher, config)
+    student = empty_like(teacher, config)
     stack = f"{base_prefix(teacher)}{architecture.layers}."
     old, new = teacher.state_dict(), student.state_dict()
     sources = {name: _source(name, stack, plan) for name in new}
@@ -238,8 +238,11 @@ def student_config(config: PreTrainedConfig, plan: tuple[int, ...]) -> PreTraine
     return config
 
 
-def _empty_like(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    """Build the class without drawing weights: initialising 250,000 rows takes half a minute."""
+def empty_like(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
+    """Give an empty model of a class for a config, built as the given one is, on its device.
+
+    No weights are drawn: initialising 250,000 rows takes half a minute.
+    """
     with no_init_weights():
         empty = type(model)(config, **build_options(model))
     empty.tie_weights()

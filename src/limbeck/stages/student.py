@@ -2,11 +2,18 @@
 
 from typing import Any
 
+import numpy as np
+
 from limbeck.artifact import write_json
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
 from limbeck.stages.models import save_model, trimmed_teacher
-from limbeck.stages.record import Job, Outcome, Stage, layer_plan_of
+from limbeck.stages.record import Job, Outcome, Stage, languages_of, layer_plan_of
+from limbeck.stages.text import open_corpora
+
+_READ_PIECES = 32_768
+"""Of text, by which neurons are chosen: ten for each neuron of a base model's blocks."""
+_BLOCK_PIECES = 128
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
@@ -15,6 +22,8 @@ def _section(recipe: Recipe) -> dict[str, Any]:
         "plan": list(layer_plan_of(recipe)),
         "init": recipe.student.init,
         **({"seed": recipe.seed} if random else {}),
+        # The entry stands only where something is left out: students made before keep their keys.
+        **({"feed_forward": share} if (share := recipe.student.feed_forward) < 1 else {}),
     }
 
 
@@ -23,6 +32,7 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 
 
 def _run(job: Job) -> Outcome:
+    from limbeck.narrowing import narrow
     from limbeck.parameters import count_parameters
     from limbeck.student import build_student
 
@@ -30,6 +40,10 @@ def _run(job: Job) -> Outcome:
     teacher = trimmed_teacher(job, attention="sdpa")
     plan = layer_plan_of(recipe)
     student = build_student(teacher, plan, init=recipe.student.init, seed=recipe.seed)
+    if recipe.student.feed_forward < 1:
+        is_drawn = recipe.student.init == "random"
+        moments = None if is_drawn else _moments(job, teacher, plan)
+        student = narrow(student, recipe.student.feed_forward, moments)
     tokenizer = job.inputs["vocabulary"].path("tokenizer")
     save_model(student.model, job.folder / "model", tokenizer_from=tokenizer)
     write_json(job.folder / "origin.json", student.origin)
@@ -40,6 +54,30 @@ def _run(job: Job) -> Outcome:
             "student": count_parameters(student.model),
         }
     )
+
+
+def _moments(job: Job, teacher: Any, plan: tuple[int, ...]) -> list[Any]:
+    """Give the moments of the planned layers' neurons on text of every language, equal parts."""
+    import torch
+
+    from limbeck.narrowing import neuron_moments
+    from limbeck.training import choose_device
+
+    vocabulary, languages = job.inputs["vocabulary"], languages_of(job.recipe)
+    texts = open_corpora(
+        vocabulary.path("blocks"),
+        vocabulary.path("tokenizer"),
+        languages=languages,
+        block_pieces=_BLOCK_PIECES,
+    ).train
+    each = max(1, _READ_PIECES // (_BLOCK_PIECES * len(languages)))
+    batches = (
+        torch.from_numpy(blocks.block(int(number)))[None]
+        for blocks in texts.values()
+        for number in np.unique(np.linspace(0, len(blocks) - 1, each).astype(int))
+    )
+    teacher.to(choose_device(job.recipe.machine.device))
+    return neuron_moments(teacher, plan, batches)
 
 
 STAGE = Stage("student", 1, ("vocabulary",), _section, _outside, _run)
