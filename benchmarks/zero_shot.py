@@ -35,6 +35,8 @@ VARIANTS: dict[str, list[str]] = {
     "both phases, 2 layers": ["student.size=small"],
     "phase 1 only, 2 layers": ["student.size=small", "task.objective.kind=labels"],
     "both phases, 1 layer": ["student.size=tiny"],
+    "both phases, half the neurons": ["student.feed_forward=0.5"],
+    "both phases, a quarter of the neurons": ["student.feed_forward=0.25"],
 }
 """Row of the table to what it changes in the shipped recipe."""
 
@@ -213,10 +215,10 @@ def markdown(tables: dict[str, list[dict[str, Any]]], given: argparse.Namespace)
     for name, rows in tables.items():
         places = list(rows[0]["scores"])
         lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]
-        head = ["system", "parameters", "ms"]
+        columns = ["system", "parameters", "ms"]
         for place in places:
-            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal, fidelity"]
-        lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+            columns += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal, fidelity"]
+        lines += ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
         for row in rows:
             cells = [
                 row["system"],

@@ -1,9 +1,12 @@
 """Budgets: how they are written, what they buy, and what nothing beats."""
 
+from dataclasses import replace
+
 import pytest
 
 from limbeck.budget import (
     RECORD_BYTES,
+    SHARES,
     Budget,
     Configuration,
     Costs,
@@ -22,16 +25,20 @@ from limbeck.errors import RecipeError
 COSTS = Costs(
     layers=4,
     pieces=9000,
+    neurons=64,
     width=16,
     embedding_width=8,
     rounded_from_entries=100,
-    rates={"int8": Rate(1.0, 2.0, 1000, 5000), "fp32": Rate(2.0, 4.0, 4000, 20_000)},
+    rates={
+        "int8": Rate(1.0, 2.0, 1.5, 1000, 5000, 4000),
+        "fp32": Rate(2.0, 4.0, 3.0, 4000, 20_000, 16_000),
+    },
     tokenizer=TokenizerSize(500, 10.0, "here"),
 )
 
 
 def student(layers: int, pieces: int, time_ms: float, size_bytes: int) -> Configuration:
-    return Configuration(layers, pieces, "int8", time_ms, size_bytes)
+    return Configuration(layers, 1.0, pieces, "int8", time_ms, size_bytes)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,15 @@ def test_a_student_costs_its_layers_its_pieces_and_the_rest():
     assert whole.disk_bytes - one.disk_bytes == 3000 + 3 * 15_000 + 2000 * (4 * 8 - 12)
 
 
+def test_fewer_neurons_cost_their_share_of_a_layer():
+    wide, half = (COSTS.configuration(3, 2000, "int8", feed_forward=one) for one in (1.0, 0.5))
+    assert wide.p50_ms - half.p50_ms == 3 * 0.5 * 1.5
+    assert wide.disk_bytes - half.disk_bytes == 3 * 0.5 * 4000
+    # So few stay one by one: 6.4 of 64 are 7.
+    least = COSTS.configuration(3, 2000, "int8", feed_forward=0.1)
+    assert wide.p50_ms - least.p50_ms == pytest.approx(3 * 57 / 64 * 1.5)
+
+
 def test_a_small_table_of_pieces_stays_in_32_bits():
     assert table_bytes(9, 10, "int8", rounded_from_entries=100) == 9 * 40
     assert table_bytes(10, 10, "int8", rounded_from_entries=100) == 10 * 14
@@ -103,11 +119,21 @@ def test_vocabularies_double_up_to_the_teachers_and_have_the_recipes():
 
 def test_every_depth_vocabulary_and_precision_is_on_offer_largest_first():
     offered = configurations(COSTS, (2000, 9000))
-    assert len(set(offered)) == len(offered) == 4 * 2 * 2
-    assert [(one.layers, one.pieces) for one in offered[::2]][:3] == [
-        (4, 9000),
-        (4, 2000),
-        (3, 9000),
+    assert len(set(offered)) == len(offered) == 4 * len(SHARES) * 2 * 2
+    assert [(one.layers, one.feed_forward, one.pieces) for one in offered[::2]][:3] == [
+        (4, 1.0, 9000),
+        (4, 1.0, 2000),
+        (4, 0.5, 9000),
+    ]
+    assert [one.layers for one in configurations(COSTS, (9000,), (1.0,))] == [
+        4,
+        4,
+        3,
+        3,
+        2,
+        2,
+        1,
+        1,
     ]
 
 
@@ -124,13 +150,14 @@ def test_nothing_beats_what_is_on_the_front_and_something_beats_all_else():
 
 
 def test_two_that_are_equal_are_both_on_the_front():
-    same = Configuration(1, 100, "fp32", 2.0, 20)
+    same = Configuration(1, 1.0, 100, "fp32", 2.0, 20)
     assert pareto([student(1, 100, 2.0, 20), same]) == (student(1, 100, 2.0, 20), same)
 
 
 def test_the_fullest_of_each_depth_has_the_most_pieces():
     offered = [student(2, 100, 2, 1), student(2, 300, 2, 3), student(1, 200, 1, 2)]
-    assert fullest(offered) == (offered[1], offered[2])
+    narrow = replace(offered[0], feed_forward=0.5)
+    assert fullest([*offered, narrow]) == (offered[1], offered[2], narrow)
 
 
 def test_a_student_fits_where_both_time_and_size_do():

@@ -10,8 +10,18 @@ from limbeck import costs
 from limbeck.architectures import ARCHITECTURES
 from limbeck.bench import Latency
 from limbeck.budget import table_bytes
-from limbeck.costs import DEPTHS, PASSES, PIECES, SECONDS, Shape, embedding_width, random_student
+from limbeck.costs import (
+    DEPTHS,
+    PASSES,
+    PIECES,
+    SECONDS,
+    SHAPES,
+    Shape,
+    embedding_width,
+    random_student,
+)
 from limbeck.errors import ModelError
+from limbeck.narrowing import narrow, neurons_in
 from limbeck.parameters import base_prefix
 from limbeck.rounding import LARGE_ENTRIES, quantized
 from limbeck.student import build_student, trim_model
@@ -43,12 +53,14 @@ def test_a_students_graph_weighs_what_its_parts_do(model_type: str, head: str, m
     teacher = tiny_model(model_type, head, vocab_size=9000, **depth)
     student = build_student(trim_model(teacher, np.arange(KEPT)), tuple(range(1, LAYERS + 1)))
     student.model.config._attn_implementation = ARCHITECTURES[model_type].attention[-1]
+    student = narrow(student, 0.5, None)
     whole = to_onnx(student.model, head=head, windows=[costs._window(5), costs._window(9)])
     rates = costs.measure(teacher.config, Shape(head, 2, 8))
     for precision, graph in (("fp32", whole), ("int8", quantized(whole))):
         rate, width = rates[precision], embedding_width(teacher.config)
         table = table_bytes(KEPT, width, precision, rounded_from_entries=LARGE_ENTRIES)
-        expected = rate.fixed_bytes + LAYERS * rate.layer_bytes + table
+        layer = rate.layer_bytes - 0.5 * rate.neurons_bytes
+        expected = rate.fixed_bytes + LAYERS * layer + table
         assert graph.ByteSize() == pytest.approx(expected, rel=0.01), precision
 
 
@@ -68,6 +80,8 @@ def test_a_random_student_has_the_layers_asked_for_and_few_pieces(model_type: st
     for layers in (1, getattr(config, architecture.depth) + 3):
         model = random_student(config, layers, Shape("tagging", 5, 8))
         assert len(model.base_model.get_submodule(architecture.layers)) == layers
+        assert neurons_in(model.config) == neurons_in(config)
+        assert neurons_in(random_student(config, 1, Shape("tagging", 5, 8), share=0.5).config) == 6
         assert model.config.vocab_size == PIECES and model.config.num_labels == 5
         assert model.config.pad_token_id == 0 and model.config.eos_token_id == 0
     assert config.to_dict() == before and torch.equal(torch.get_rng_state(), state)
@@ -100,6 +114,16 @@ def test_what_two_depths_cost_is_divided_and_no_part_is_negative(few, many, expe
     assert costs._divided(few, many) == pytest.approx(expected)
 
 
+def test_neurons_are_what_a_narrow_student_lacks_and_no_more_than_a_layer():
+    def of(*measured: float):
+        return {("int8", one): value for one, value in zip(SHAPES, measured, strict=True)}
+
+    rate = costs._rate("int8", of(3.0, 9.0, 6.0), of(10.0, 40.0, 50.0), left_out=0.75)
+    assert (rate.fixed_ms, rate.layer_ms, rate.neurons_ms) == (1.0, 2.0, 1.0)
+    assert (rate.fixed_bytes, rate.layer_bytes, rate.neurons_bytes) == (0.0, 10.0, 0.0)
+    assert costs._rate("int8", of(3.0, 9.0, 0.0), of(3, 9, 6), left_out=0.75).neurons_ms == 2.0
+
+
 def test_the_least_of_many_medians_counts(monkeypatch):
     medians = iter([3.0, 2.0, 5.0])
     seen: list[tuple[int, int]] = []
@@ -109,8 +133,8 @@ def test_the_least_of_many_medians_counts(monkeypatch):
         return quick(next(medians, 4.0))(systems, inputs)
 
     monkeypatch.setattr(costs, "latency", latency)
-    found = costs._times_ms({("int8", 1): lambda batch: np.zeros(1)}, {})
-    assert found == {("int8", 1): 2.0}
+    found = costs._times_ms({("int8", SHAPES[0]): lambda batch: np.zeros(1)}, {})
+    assert found == {("int8", SHAPES[0]): 2.0}
     assert len(seen) == PASSES[1], "a quick system is asked as often as is allowed"
     assert seen[0][1] > 0 and {warmup for _, warmup in seen[1:]} == {0}
 
@@ -124,5 +148,5 @@ def test_slow_students_are_timed_less_often(p50_ms: float, expected: int, monkey
         return quick(p50_ms)(systems, inputs)
 
     monkeypatch.setattr(costs, "latency", latency)
-    costs._times_ms({("int8", 1): lambda batch: np.zeros(1)}, {})
+    costs._times_ms({("int8", SHAPES[0]): lambda batch: np.zeros(1)}, {})
     assert SECONDS == 15 and len(passes) == expected

@@ -8,16 +8,9 @@ from transformers import PreTrainedModel
 
 from limbeck.architectures import ARCHITECTURES
 from limbeck.encoder import base_encoder, load_encoder
-from limbeck.narrowing import (
-    MULTIPLE,
-    chosen_neurons,
-    narrow,
-    neuron_moments,
-    neurons_in,
-    neurons_kept,
-    refitted,
-)
+from limbeck.narrowing import chosen_neurons, narrow, neuron_moments, neurons_in, refitted
 from limbeck.parameters import base_prefix
+from limbeck.plan import MULTIPLE, neurons_kept
 from limbeck.student import Student, build_student
 from test_encoder import EVERY_ARCHITECTURE, PIECES, tiny_batch, tiny_model
 

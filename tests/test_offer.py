@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from conftest import LANGUAGES, LAYERS, Finished, Told
 from limbeck.anatomy import anatomy
 from limbeck.artifact import Store
-from limbeck.budget import Budget, Rate, parse_budget
+from limbeck.budget import SHARES, Budget, Rate, parse_budget
 from limbeck.hub import config_folder
 from limbeck.offer import CLASSES, LINES, SENTENCE_PIECES, Offer, _sentence, offer, tokenizer_size
 from limbeck.recipe import Recipe, read_recipe
@@ -27,7 +27,10 @@ from limbeck.tokenizer import trim_tokenizer
 from test_costs import quick
 
 Call = Callable[..., Told]
-RATES = {"int8": Rate(1.0, 2.0, 10_000, 20_000), "fp32": Rate(2.0, 4.0, 40_000, 80_000)}
+RATES = {
+    "int8": Rate(1.0, 2.0, 1.0, 10_000, 20_000, 10_000),
+    "fp32": Rate(2.0, 4.0, 2.0, 40_000, 80_000, 40_000),
+}
 AMPLE, TIGHT, NOTHING = "1s 9MB", "5ms 9MB", "0.1ms 1kB"
 
 
@@ -70,8 +73,11 @@ def test_the_command_prints_one_json_object_with_every_configuration(
     assert found["costs"]["rates"]["int8"]["layer_ms"] == 2.0
     rows = found["configurations"]
     pieces = json.loads((tiny_teacher / "config.json").read_text())["vocab_size"]
-    assert len(rows) == 2 * LAYERS and {one["pieces"] for one in rows} == {pieces}
-    assert [one["layers"] for one in rows if one["fits"]] == [2, 1]
+    assert len(rows) == 2 * LAYERS * len(SHARES) and {one["pieces"] for one in rows} == {pieces}
+    fitting = [(one["layers"], one["feed_forward"]) for one in rows if one["fits"]]
+    # One layer fits in 32 bits too where it has half of the neurons or fewer.
+    deeper = [(3, 0.25), *((2, share) for share in SHARES)]
+    assert fitting == [*deeper, (1, 1.0), (1, 0.5), (1, 0.5), (1, 0.25), (1, 0.25)]
     assert found["pareto"] == [
         {key: one[key] for key in one if key not in ("fits", "pareto")}
         for one in rows
@@ -86,11 +92,11 @@ def test_the_table_shows_what_fits_and_what_to_set(
     told = limbeck("plan", tiny_recipe, "--budget", TIGHT)
     assert told.code == 0
     assert re.search(
-        r"^ +2 +\d+ +int8 +5\.0 +0\.\d +yes +\* +--set student\.layers=2", told.out, re.M
+        r"^ +2 +100 % +\d+ +int8 +5\.0 +0\.\d +yes +\* +--set student\.layers=2", told.out, re.M
     )
     assert "--set vocabulary.max_pieces=" in told.out
-    assert "the recipe as it is" in told.out and "the teacher's, which students keep" in told.out
-    assert f"--json has all {2 * LAYERS}." in told.out
+    assert "the recipe as it is" in told.out and "States have the teacher's width" in told.out
+    assert f"--json has all {2 * LAYERS * len(SHARES)}." in told.out
 
 
 def test_what_is_said_to_be_set_gives_that_student(tiny_recipe: Path, measured: list):

@@ -1,4 +1,4 @@
-"""What a budget buys: students by depth, pieces and precision, priced by what parts cost.
+"""What a budget buys: students by depth, width, pieces and precision, priced by what parts cost.
 
 Arithmetic only. `costs` measures the parts, `offer` puts both together for a recipe.
 """
@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from limbeck.errors import RecipeError
+from limbeck.plan import neurons_kept
 
 PRECISIONS = ("int8", "fp32")
+SHARES = (1.0, 0.5, 0.25)
+"""Of each block's neurons: `student.feed_forward`."""
 RECORD_BYTES = 1_500
 """Of a bundle's record and card, which hardly vary."""
 _SMALLEST_LADDER_PIECES = 2_000
@@ -27,6 +30,7 @@ class Configuration:
 
     Args:
         layers: Its depth.
+        feed_forward: Share of each block's neurons that it keeps.
         pieces: Its vocabulary.
         precision: Of its bundle, "int8" or "fp32".
         p50_ms: Median time of one sentence, milliseconds; without the tokenizer's.
@@ -34,6 +38,7 @@ class Configuration:
     """
 
     layers: int
+    feed_forward: float
     pieces: int
     precision: str
     p50_ms: float
@@ -142,15 +147,19 @@ class Rate:
 
     Args:
         fixed_ms: Of an answer, whatever the depth; milliseconds.
-        layer_ms: Of each layer.
+        layer_ms: Of each layer with all neurons.
+        neurons_ms: Of all neurons of a layer, which is a part of it.
         fixed_bytes: Of the graph without layers and pieces: head, positions, norms.
-        layer_bytes: Of each layer.
+        layer_bytes: Of each layer with all neurons.
+        neurons_bytes: Of all neurons of a layer.
     """
 
     fixed_ms: float
     layer_ms: float
+    neurons_ms: float
     fixed_bytes: float
     layer_bytes: float
+    neurons_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,7 @@ class Costs:
     Args:
         layers: The teacher's, the most that a student can have.
         pieces: The teacher's.
+        neurons: Of each of its feed-forward blocks.
         width: The states', which a student keeps.
         embedding_width: Of a row of the table of pieces.
         rounded_from_entries: A smaller table of pieces stays in 32 bits.
@@ -184,36 +194,43 @@ class Costs:
 
     layers: int
     pieces: int
+    neurons: int
     width: int
     embedding_width: int
     rounded_from_entries: int
     rates: Mapping[str, Rate]
     tokenizer: TokenizerSize
 
-    def configuration(self, layers: int, pieces: int, precision: str) -> Configuration:
+    def configuration(
+        self, layers: int, pieces: int, precision: str, *, feed_forward: float = 1.0
+    ) -> Configuration:
         """Price one student."""
         rate = self.rates[precision]
-        graph = rate.fixed_bytes + layers * rate.layer_bytes
+        left_out = 1 - neurons_kept(self.neurons, feed_forward) / self.neurons
+        graph = rate.fixed_bytes + layers * (rate.layer_bytes - left_out * rate.neurons_bytes)
         table = table_bytes(
             pieces, self.embedding_width, precision, rounded_from_entries=self.rounded_from_entries
         )
         words = self.tokenizer.fixed_bytes + pieces * self.tokenizer.piece_bytes
         return Configuration(
             layers,
+            feed_forward,
             pieces,
             precision,
-            rate.fixed_ms + layers * rate.layer_ms,
+            rate.fixed_ms + layers * (rate.layer_ms - left_out * rate.neurons_ms),
             round(graph + table + words) + RECORD_BYTES,
         )
 
-    def most_pieces(self, layers: int, precision: str, budget: Budget) -> int:
+    def most_pieces(
+        self, layers: int, precision: str, budget: Budget, *, feed_forward: float = 1.0
+    ) -> int:
         """Give how many pieces fit beside so many layers, at most the teacher's; 0: none."""
-        sizes = range(1, self.pieces + 1)
-        if not budget.fits(self.configuration(layers, 1, precision)):
-            return 0
-        return bisect_right(
-            sizes, 1.0, key=lambda size: budget.excess(self.configuration(layers, size, precision))
-        )
+
+        def excess(pieces: int) -> float:
+            one = self.configuration(layers, pieces, precision, feed_forward=feed_forward)
+            return budget.excess(one)
+
+        return bisect_right(range(1, self.pieces + 1), 1.0, key=excess)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields, ready for JSON."""
@@ -241,21 +258,27 @@ def vocabulary_sizes(teacher_pieces: int, wanted: int | None = None) -> tuple[in
     return tuple(sorted(found))
 
 
-def configurations(costs: Costs, sizes: Sequence[int]) -> tuple[Configuration, ...]:
-    """Price every student of these vocabularies: each depth, each precision; largest first."""
+def configurations(
+    costs: Costs, sizes: Sequence[int], shares: Sequence[float] = SHARES
+) -> tuple[Configuration, ...]:
+    """Price every student of these vocabularies and shares of neurons: each depth, each precision.
+
+    The deepest come first, then those with the most neurons, then those with the most pieces.
+    """
     return tuple(
-        costs.configuration(layers, pieces, precision)
+        costs.configuration(layers, pieces, precision, feed_forward=share)
         for layers in range(costs.layers, 0, -1)
+        for share in sorted(shares, reverse=True)
         for pieces in sorted(sizes, reverse=True)
         for precision in PRECISIONS
     )
 
 
 def pareto(offered: Sequence[Configuration]) -> tuple[Configuration, ...]:
-    """Give those that no other beats: none is as deep, as large, as fast and as small, and more so.
+    """Give those that no other beats by being as good in all ways and better in one.
 
-    Depth and pieces stand for quality, for more of either is never worse; 8 bits are taken to be
-    as good as 32, which the gate of `limbeck export` sees to.
+    Depth, neurons and pieces stand for quality, for more of each is never worse; 8 bits are taken
+    to be as good as 32, which the gate of `limbeck export` sees to.
     """
     return tuple(one for one in offered if not any(_beats(other, one) for other in offered))
 
@@ -263,6 +286,7 @@ def pareto(offered: Sequence[Configuration]) -> tuple[Configuration, ...]:
 def _beats(one: Configuration, other: Configuration) -> bool:
     gains = (
         one.layers - other.layers,
+        one.feed_forward - other.feed_forward,
         one.pieces - other.pieces,
         other.p50_ms - one.p50_ms,
         other.disk_bytes - one.disk_bytes,
@@ -271,15 +295,15 @@ def _beats(one: Configuration, other: Configuration) -> bool:
 
 
 def fullest(offered: Sequence[Configuration]) -> tuple[Configuration, ...]:
-    """Give of each depth and precision the one with the most pieces, in the order given.
+    """Give of each depth, width and precision the one with the most pieces, in the order given.
 
     Fewer pieces make a student smaller, and no faster.
     """
-    most: dict[tuple[int, str], Configuration] = {}
+    most: dict[tuple[int, float, str], Configuration] = {}
     for one in offered:
-        have = most.setdefault((one.layers, one.precision), one)
-        if one.pieces > have.pieces:
-            most[one.layers, one.precision] = one
+        place = (one.layers, one.feed_forward, one.precision)
+        if one.pieces > most.setdefault(place, one).pieces:
+            most[place] = one
     return tuple(most.values())
 
 

@@ -1,4 +1,4 @@
-"""What a layer costs on this machine: random students of two depths, exported, timed in turn.
+"""What a layer and its neurons cost on this machine: random students, exported, timed in turn.
 
 No weights are read: how long an answer takes and what it weighs hang on shapes alone.
 """
@@ -18,7 +18,8 @@ from limbeck.backends import Run, session
 from limbeck.bench import latency
 from limbeck.budget import PRECISIONS, Rate, table_bytes
 from limbeck.encoder import class_for, quiet
-from limbeck.plan import layer_plan
+from limbeck.narrowing import neurons_in, set_neurons
+from limbeck.plan import layer_plan, neurons_kept
 from limbeck.rounding import LARGE_ENTRIES, quantized
 from limbeck.student import student_config
 from limbeck.tasks.windows import Window
@@ -26,11 +27,14 @@ from limbeck.tracing import inputs_of, to_onnx
 
 log = logging.getLogger(__name__)
 
-System = tuple[str, int]
-"""A precision and a depth."""
-
 DEPTHS = (1, 4)
-"""Layers of the two students: far enough apart that a busy moment does not pass for a layer."""
+"""Layers of the students: far enough apart that a busy moment does not pass for a layer."""
+NARROW = 0.25
+"""Share of the neurons that a third one has, as deep as the second."""
+SHAPES = ((DEPTHS[0], 1.0), (DEPTHS[1], 1.0), (DEPTHS[1], NARROW))
+"""Depth of each student, and its share of the neurons."""
+System = tuple[str, tuple[int, float]]
+"""A precision and one of `SHAPES`."""
 PIECES = 1000
 """Their vocabulary: looking a piece up takes as long in a small table as in a large one."""
 ANSWERS = 20
@@ -73,30 +77,32 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
         LimbeckError: The architecture has no such head, or cannot be exported.
     """
     log.info(
-        "costs: timing students of %d and %d layers on a sentence of %d pieces",
+        "costs: timing students of %d and %d layers, and of fewer neurons, on %d pieces",
         *DEPTHS,
         shape.sentence_pieces,
     )
     systems: dict[System, Run] = {}
     sizes: dict[System, int] = {}
     width = embedding_width(config)
-    for layers in DEPTHS:
-        model = random_student(config, layers, shape, where=where)
+    for layers, share in SHAPES:
+        model = random_student(config, layers, shape, share=share, where=where)
         graph = to_onnx(model, head=shape.head, windows=[_window(5), _window(9)])
         for precision in PRECISIONS:
             made = quantized(graph) if precision == "int8" else graph
             table = table_bytes(PIECES, width, precision, rounded_from_entries=LARGE_ENTRIES)
-            sizes[precision, layers] = made.ByteSize() - table
+            sizes[precision, (layers, share)] = made.ByteSize() - table
             run = session(made.SerializeToString(), inputs_of(model, shape.head), where=where)
-            systems[precision, layers] = run
+            systems[precision, (layers, share)] = run
     batch = side_by_side([_window(shape.sentence_pieces)], config.pad_token_id or 0)
     times = _times_ms(systems, batch)
-    return {precision: _rate(precision, times, sizes) for precision in PRECISIONS}
+    total = neurons_in(config)
+    left_out = 1 - neurons_kept(total, NARROW) / total
+    return {one: _rate(one, times, sizes, left_out=left_out) for one in PRECISIONS}
 
 
 def _times_ms(systems: Mapping[System, Run], batch: dict[str, np.ndarray]) -> dict[System, float]:
     """Give the least of several medians of each system, on a batch, milliseconds."""
-    named = {f"{precision} {layers}": one for (precision, layers), one in systems.items()}
+    named = {str(system): one for system, one in systems.items()}
     first = latency(named, [batch] * ANSWERS)
     pass_seconds = ANSWERS * sum(one.p50_ms for one in first.values()) / 1000
     fewest, most = PASSES
@@ -109,12 +115,20 @@ def _times_ms(systems: Mapping[System, Run], batch: dict[str, np.ndarray]) -> di
 
 
 def _rate(
-    precision: str, times_ms: Mapping[System, float], sizes_bytes: Mapping[System, int]
+    precision: str,
+    times_ms: Mapping[System, float],
+    sizes_bytes: Mapping[System, int],
+    *,
+    left_out: float,
 ) -> Rate:
-    few, many = DEPTHS
-    fixed_ms, layer_ms = _divided(times_ms[precision, few], times_ms[precision, many])
-    fixed_bytes, layer_bytes = _divided(sizes_bytes[precision, few], sizes_bytes[precision, many])
-    return Rate(fixed_ms, layer_ms, fixed_bytes, layer_bytes)
+    """Give the rate of a precision, `left_out` being the share of neurons that the third lacks."""
+    parts = []
+    for measured in (times_ms, sizes_bytes):
+        few, many, narrow = (measured[precision, one] for one in SHAPES)
+        fixed, layer = _divided(few, many)
+        neurons = (many - narrow) / DEPTHS[1] / left_out
+        parts.append((fixed, layer, min(layer, max(0.0, neurons))))
+    return Rate(*parts[0], *parts[1])
 
 
 def _divided(of_few: float, of_many: float) -> tuple[float, float]:
@@ -130,7 +144,7 @@ def _divided(of_few: float, of_many: float) -> tuple[float, float]:
 
 
 def random_student(
-    config: PreTrainedConfig, layers: int, shape: Shape, *, where: str = ""
+    config: PreTrainedConfig, layers: int, shape: Shape, *, share: float = 1.0, where: str = ""
 ) -> PreTrainedModel:
     """Give a student of so many layers and `PIECES` pieces with weights drawn at random.
 
@@ -138,6 +152,7 @@ def random_student(
         config: The teacher's; it is not touched.
         layers: Any number; a teacher with fewer lends its layers more than once.
         shape: The head.
+        share: Of each feed-forward block's neurons.
         where: The teacher's name, for messages.
 
     Raises:
@@ -147,6 +162,7 @@ def random_student(
     depth = int(getattr(config, architecture.depth))
     chosen = layer_plan(depth, min(layers, depth))
     small = student_config(config, tuple(chosen[i % len(chosen)] for i in range(layers)))
+    set_neurons(small, neurons_kept(neurons_in(config), share))
     small.vocab_size = PIECES
     for name, value in special_entries(config).items():
         setattr(small, name, _inside(value))

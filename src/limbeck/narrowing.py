@@ -5,7 +5,6 @@ to the output of all.
 """
 
 import copy
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,25 +15,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from limbeck.architectures import architecture_of
 from limbeck.encoder import base_encoder
 from limbeck.parameters import base_prefix
+from limbeck.plan import neurons_kept
 from limbeck.student import Student, empty_like
 
 RIDGE = 1e-3
 """Of the refit, as a share of the neurons' mean square: what keeps it from fitting noise."""
-MULTIPLE = 32
-"""Neurons stay by so many, which suits 8-bit kernels; where fewer stay, one by one."""
-
-
-def neurons_kept(total: int, share: float) -> int:
-    """Give how many neurons of a block stay: a share, rounded up.
-
-    Args:
-        total: The teacher's.
-        share: Above 0, at most 1.
-    """
-    wanted = math.ceil(round(total * share, 6))
-    if wanted > MULTIPLE:
-        wanted = MULTIPLE * math.ceil(wanted / MULTIPLE)
-    return min(total, wanted)
 
 
 def neurons_in(config: PreTrainedConfig) -> int:

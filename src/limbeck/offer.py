@@ -13,6 +13,7 @@ from limbeck import doctor
 from limbeck.anatomy import unlimited
 from limbeck.asking import PAIRS
 from limbeck.budget import (
+    SHARES,
     Budget,
     Configuration,
     Costs,
@@ -65,6 +66,7 @@ class Standing:
 
     Args:
         layers: Of its student.
+        feed_forward: Share of each block's neurons that its student keeps.
         precision: Of its bundle.
         pieces: Its vocabulary; None: as many as its corpora need, which nobody has counted yet.
         p50_ms: Median time of one sentence, milliseconds.
@@ -76,6 +78,7 @@ class Standing:
     """
 
     layers: int
+    feed_forward: float
     precision: str
     pieces: int | None
     p50_ms: float
@@ -162,7 +165,8 @@ def offer(recipe: Recipe, budget: Budget, *, pieces: int | None = None) -> Offer
     rates = measure(config, shape, where=recipe.teacher.model)
     costs = _costs(config, rates, tokenizer_size(folder))
     wanted = recipe.vocabulary.max_pieces
-    offered = configurations(costs, vocabulary_sizes(costs.pieces, wanted))
+    shares = {*SHARES, recipe.student.feed_forward}
+    offered = configurations(costs, vocabulary_sizes(costs.pieces, wanted), tuple(shares))
     fitting = [one for one in offered if budget.fits(one)]
     return Offer(
         teacher=recipe.teacher.model,
@@ -181,12 +185,14 @@ def offer(recipe: Recipe, budget: Budget, *, pieces: int | None = None) -> Offer
 def _costs(config: Any, rates: Any, tokenizer: TokenizerSize) -> Costs:
     from limbeck.architectures import architecture_of
     from limbeck.costs import embedding_width
+    from limbeck.narrowing import neurons_in
     from limbeck.rounding import LARGE_ENTRIES
 
     architecture = architecture_of(config)
     return Costs(
         layers=int(getattr(config, architecture.depth)),
         pieces=int(config.vocab_size),
+        neurons=neurons_in(config),
         width=int(getattr(config, architecture.width)),
         embedding_width=embedding_width(config),
         rounded_from_entries=LARGE_ENTRIES,
@@ -274,15 +280,17 @@ def _written_bytes(spec: dict[str, Any]) -> int:
 def _standing(recipe: Recipe, costs: Costs, budget: Budget) -> Standing:
     layers = len(layer_plan_in(recipe, costs.layers))
     precision = "fp32" if recipe.export is not None and not recipe.export.int8 else "int8"
-    most = costs.most_pieces(layers, precision, budget)
+    share = recipe.student.feed_forward
+    most = costs.most_pieces(layers, precision, budget, feed_forward=share)
     wanted = recipe.vocabulary.max_pieces
     pieces = None if wanted is None else min(wanted, costs.pieces)
-    priced = costs.configuration(layers, pieces or 1, precision)
+    priced = costs.configuration(layers, pieces or 1, precision, feed_forward=share)
     fits: bool | None = budget.fits(priced)
     if pieces is None and 0 < most < costs.pieces:
         fits = None
     return Standing(
         layers,
+        share,
         precision,
         pieces,
         round(priced.p50_ms, 3),

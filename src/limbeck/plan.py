@@ -1,12 +1,16 @@
-"""The layer plan: which teacher layer each student layer copies."""
+"""A student's shape: which teacher layer each layer copies, and how many neurons stay."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 from limbeck.errors import RecipeError
 
 NamedPlan = Literal["every", "bottom", "top", "spread"]
+
+MULTIPLE = 32
+"""Neurons stay by so many, which suits 8-bit kernels; where fewer stay, one by one."""
 
 
 def layer_plan(
@@ -85,3 +89,16 @@ def check_plan(plan: tuple[int, ...], teacher_layers: int) -> None:
             found=found,
             expected="each layer above the one before",
         )
+
+
+def neurons_kept(total: int, share: float) -> int:
+    """Give how many neurons of a block stay: a share, rounded up.
+
+    Args:
+        total: The teacher's.
+        share: Above 0, at most 1.
+    """
+    wanted = math.ceil(round(total * share, 6))
+    if wanted > MULTIPLE:
+        wanted = MULTIPLE * math.ceil(wanted / MULTIPLE)
+    return min(total, wanted)

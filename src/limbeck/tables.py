@@ -108,7 +108,7 @@ def offer_table(found: "Offer") -> Table:
     from limbeck.budget import fullest
 
     table = Table(box=box.SIMPLE_HEAD, title=f"students for {found.budget}")
-    for head in ("layers", "pieces", "precision", "ms", "MB", "fits", "Pareto"):
+    for head in ("layers", "neurons", "pieces", "precision", "ms", "MB", "fits", "Pareto"):
         table.add_column(head, justify="left" if head == "precision" else "right")
     table.add_column("to have it", no_wrap=True)
     for one in fullest(found.best):
@@ -124,18 +124,20 @@ def offer_table(found: "Offer") -> Table:
 
 def _priced_cells(one: "Configuration") -> list[str]:
     time, size = f"{one.p50_ms:.1f}", f"{one.disk_bytes / 1e6:.1f}"
-    return [str(one.layers), f"{one.pieces:,}", one.precision, time, size]
+    neurons = f"{100 * one.feed_forward:g} %"
+    return [str(one.layers), neurons, f"{one.pieces:,}", one.precision, time, size]
 
 
 def _standing_cells(found: "Offer") -> Iterator[str]:
     one = found.standing
-    yield str(one.layers)
+    yield from (str(one.layers), f"{100 * one.feed_forward:g} %")
     yield "?" if one.pieces is None else f"{one.pieces:,}"
     yield from (one.precision, f"{one.p50_ms:.1f}")
     yield "?" if one.disk_bytes is None else f"{one.disk_bytes / 1e6:.1f}"
     yield "?" if one.fits is None else "yes" if one.fits else "no"
-    place = (one.layers, one.pieces, one.precision)
-    yield "*" if place in [(x.layers, x.pieces, x.precision) for x in found.best] else ""
+    place = (one.layers, one.feed_forward, one.pieces, one.precision)
+    best = [(x.layers, x.feed_forward, x.pieces, x.precision) for x in found.best]
+    yield "*" if place in best else ""
     limit = f",\nfits with {one.most_pieces:,} pieces" if one.fits is None else ""
     yield f"the recipe as it is{limit}"
 
@@ -145,6 +147,8 @@ def _fields_of(one: "Configuration", found: "Offer") -> Iterator[str]:
     if found.standing.plan_is_listed:
         yield "--set student.plan=every"
     yield f"--set student.layers={one.layers}"
+    if one.feed_forward != found.standing.feed_forward:
+        yield f"--set student.feed_forward={one.feed_forward:g}"
     yield f"--set vocabulary.max_pieces={one.pieces}"
     if one.precision != found.standing.precision or not found.standing.exports:
         yield f"--set export.int8={'true' if one.precision == 'int8' else 'false'}"
@@ -155,8 +159,8 @@ def offer_lines(found: "Offer") -> Iterator[str]:
     costs, missed = found.costs, found.nearest
     if missed is None:
         yield (
-            "Of each depth and precision the most pieces that fit; fewer make it smaller, not "
-            f"faster. --json has all {len(found.configurations)}."
+            "Of each depth, width and precision the most pieces that fit; fewer make it smaller, "
+            f"not faster. --json has all {len(found.configurations)}."
         )
     else:
         yield (
@@ -165,10 +169,11 @@ def offer_lines(found: "Offer") -> Iterator[str]:
         )
     yield (
         f"Sentence: {found.sentence.pieces} pieces, {found.sentence.source}. "
-        f"Width: {costs.width}, the teacher's, which students keep."
+        f"States have the teacher's width, {costs.width}; its blocks have {costs.neurons} neurons."
     )
     for precision, rate in costs.rates.items():
         yield (
-            f"{precision}: a layer {rate.layer_ms:.2f} ms and {rate.layer_bytes / 1e6:.2f} MB, "
+            f"{precision}: a layer {rate.layer_ms:.2f} ms and {rate.layer_bytes / 1e6:.2f} MB, of "
+            f"which neurons {rate.neurons_ms:.2f} ms and {rate.neurons_bytes / 1e6:.2f} MB, "
             f"the rest {rate.fixed_ms:.2f} ms and {rate.fixed_bytes / 1e6:.2f} MB without pieces"
         )
