@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--recipes", nargs="*", default=["eng-yor-pos"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
+    parser.add_argument("--set", nargs="+", default=[], help="FIELD=VALUE for every recipe")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="a sentence for the page: how it was trained")
     parser.add_argument("--title", default="Zero-shot transfer on real text")
@@ -278,7 +279,7 @@ def main() -> None:
     for name in places.recipes:
         rows: list[dict[str, Any]] = []
         for variant in places.variants:
-            recipe = recipe_of(name, VARIANTS[variant], places)
+            recipe = recipe_of(name, [*VARIANTS[variant], *places.set], places)
             if places.only_done and not all(one.is_done for one in pipeline.plan(recipe, store)):
                 continue
             slug = "".join(c if c.isalnum() else "-" for c in variant)
