@@ -213,10 +213,10 @@ def markdown(tables: dict[str, list[dict[str, Any]]], given: argparse.Namespace)
     for name, rows in tables.items():
         places = list(rows[0]["scores"])
         lines += [f"### {name}: {rows[0]['metric']}, seed {seed}", ""]
-        head = ["system", "parameters", "ms"]
+        heads = ["system", "parameters", "ms"]
         for place in places:
-            head += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal, fidelity"]
-        lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+            heads += [f"{place} (n={rows[0]['scores'][place]['n']})", "kept, loyal, fidelity"]
+        lines += ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
         for row in rows:
             cells = [
                 row["system"],
