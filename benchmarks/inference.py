@@ -62,8 +62,8 @@ SHAPES: dict[str, Any] = {
         vocab_size=250_002, hidden_size=384, intermediate_size=1536, **_LIKE_XLM_R
     ),
 }
-"""XLM-R base; half of its layers and 30,000 pieces, and of those students all, half and a quarter of
-the neurons; a quarter of its layers; DistilmBERT; MiniLMv2-L12-H384."""
+"""XLM-R base; half of its layers and 30,000 pieces, with all, half and a quarter of the neurons; a
+quarter of its layers; DistilmBERT; MiniLMv2-L12-H384."""
 
 
 def make_tokenizer(texts: Sequence[str], pieces: int) -> Tokenizer:

@@ -17,7 +17,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,25 +72,29 @@ class Data:
     tests: dict[str, tuple[Any, ...]]
 
 
-def read(task: str, root: Path) -> Data:
-    """Read what a setting names; Universal NER's English has no train file, so dev is divided."""
-    from limbeck.benchmarks import divide, find_benchmark, load
+def part(task: str, root: Path, language: str, name: str) -> Any:
+    """Load one part of one language's data."""
+    from limbeck.benchmarks import find_benchmark, load
 
-    setting = SETTINGS[task]
-    record, folder = find_benchmark(setting.benchmark[0]), root / setting.benchmark[1]
+    benchmark, folder = SETTINGS[task].benchmark
+    record = find_benchmark(benchmark)
     kinds = ("PER", "ORG", "LOC") if task == "ner" else None
+    return load(record, root=root / folder, language=language, split=name, labels=kinds, task=task)
 
-    def split(language: str, name: str, labels: tuple[str, ...] | None = kinds) -> Any:
-        return load(record, root=folder, language=language, split=name, labels=labels, task=task)
+
+def read(task: str, root: Path, languages: Sequence[str] = LANGUAGES) -> Data:
+    """Read what a setting names; Universal NER's English has no train file, so dev is divided."""
+    from limbeck.benchmarks import divide
 
     if task == "ner":
-        whole = split("eng", "dev")
+        whole = part(task, root, "eng", "dev")
         train, dev = divide(whole.examples, task=task, fraction=0.1)
     else:
-        whole = split("eng", "train")
-        train, dev = whole.examples, split("eng", "dev").examples
-    tests = {language: split(language, "test").examples[:TEST] for language in LANGUAGES}
-    return Data(whole.labels, tuple(train[: setting.sentences]), tuple(dev[:DEV]), tests)
+        whole = part(task, root, "eng", "train")
+        train, dev = whole.examples, part(task, root, "eng", "dev").examples
+    tests = {one: part(task, root, one, "test").examples[:TEST] for one in languages}
+    learned = tuple(train[: SETTINGS[task].sentences])
+    return Data(whole.labels, learned, tuple(dev[:DEV]), tests)
 
 
 def variants() -> dict[str, Any]:
@@ -124,7 +128,7 @@ def tunings_of(
         seed: Of the order of the sentences.
         precision: Of the training; answers are given in fp32.
     """
-    from limbeck.finetune import Lesson, Pace, tune
+    from limbeck.finetune import Lesson, tune
     from limbeck.parameters import encoder_tensors, head_tensors
     from limbeck.sections import Machine
     from limbeck.sparse import choose
@@ -135,7 +139,7 @@ def tunings_of(
     whole: Any = None
     for row, tuning in variants().items():
         rate = LORA_RATE if tuning.kind == "lora" else RATE
-        pace = Pace(SETTINGS[task.name].epochs, 32, rate, evaluations=2, seed=seed)
+        pace = pace_of(task, rate=rate, seed=seed)
         model = pupil.load()
         heads = sum(one.numel() for one in head_tensors(model).values())
         with tempfile.TemporaryDirectory() as folder:
@@ -162,6 +166,13 @@ def tunings_of(
             }
         whole = model if whole is None else whole
         yield row, model, cost
+
+
+def pace_of(task: Task, *, rate: float = RATE, seed: int) -> Any:
+    """Give how long and how fast a task is learned."""
+    from limbeck.finetune import Pace
+
+    return Pace(SETTINGS[task.name].epochs, 32, rate, evaluations=2, seed=seed)
 
 
 def rates_in(history: list[dict[str, float]]) -> list[float]:
@@ -317,16 +328,17 @@ def table(given: argparse.Namespace) -> None:
                     runs, full = (
                         [one[f"{which}|{language}"] for one in counts] for which in (row, "full")
                     )
-                    cells.append(_told(task, runs, None if row == "full" else full))
+                    cells.append(told(task, runs, None if row == "full" else full))
                 print("| " + " | ".join(cells) + " |")
             print()
 
 
-def _told(task: Task, runs: list[np.ndarray], full: list[np.ndarray] | None) -> str:
+def told(task: Task, runs: list[np.ndarray], against: list[np.ndarray] | None) -> str:
+    """Give a mean in percent, and its interval or the difference to other runs and its."""
     value, low, high = (100 * one for one in interval(task, runs, None))
-    if full is None:
+    if against is None:
         return f"{value:.1f} [{low:.1f}, {high:.1f}]"
-    gained, low, high = (100 * one for one in interval(task, runs, full))
+    gained, low, high = (100 * one for one in interval(task, runs, against))
     return f"{value:.1f} ({gained:+.1f} [{low:+.1f}, {high:+.1f}])"
 
 
@@ -334,9 +346,9 @@ HEAD = """# Full tuning, LT-SFT and LoRA
 
 Made by `python -m benchmarks.tunings run …` and `table`; machine: {machine}; one thread a process,
 two processes side by side. Learned from the first English sentences (pos 3,000 × 2 passes, ner
-1,800 × 5, parsing 2,000 × 2; the shipped recipes read more), selected on 300 of English dev, scored
-on the first 300 test sentences of each language, in percent. Full tuning and LT-SFT at a rate of
-3e-4, LoRA (every matrix of the layers, rank 40: as many numbers as 8 %) at 3e-3. First
+1,800 × 5, parsing 2,000 × 2; the shipped recipes read more), selected on up to 300 of English dev,
+scored on the first 300 test sentences of each language, in percent. Full tuning and LT-SFT at a
+rate of 3e-4, LoRA (every matrix of the layers, rank 40: as many numbers as 8 %) at 3e-3. First
 the mean over seeds, for full tuning with a 95 % interval; for the others the difference to full
 tuning with its interval, in which seeds and sentences are resampled. *MB*: what has to be
 published, the head included. *s*: seconds of the training, that of LT-SFT without its first one,
