@@ -170,6 +170,13 @@ def test_two_tasks_share_phase_one(kept_store: Path, tmp_path: Path, recipe_text
     assert second["scores"]["student"]["bbb"]["primary"] == "f1"
 
 
+def test_whoever_may_read_a_new_file_may_read_an_artifact(finished: Finished, tmp_path: Path):
+    fresh = tmp_path / "fresh"
+    fresh.touch()
+    files = [path for path in finished.store.glob("*-*/**/*") if path.is_file()]
+    assert {path.stat().st_mode for path in files} == {fresh.stat().st_mode}
+
+
 @pytest.mark.parametrize("init", ["teacher", "random"])
 def test_a_narrower_student_is_made_by_its_recipe(finished: Finished, kept_store: Path, init: str):
     recipe = read_recipe(finished.recipe, ["student.feed_forward=0.5", f"student.init={init}"])

@@ -567,6 +567,23 @@ def test_bfloat16_reaches_the_bare_encoder_the_teacher_and_the_judge(tmp_path: P
     assert seen == [torch.bfloat16] * 6
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", "eager"), ("fp32", "sdpa")])
+def test_attention_is_eager_while_a_cpu_trains_in_bf16(
+    tmp_path: Path, precision: Any, expected: str
+) -> None:
+    model = make_model()
+    model.set_attn_implementation("sdpa")
+    seen: set[str] = set()
+
+    def terms(model: PreTrainedModel, batch: Batch) -> Terms:
+        seen.add(model.config._attn_implementation)
+        return make_terms(model, batch)
+
+    machine = Machine(device="cpu", precision=precision)
+    run(tmp_path, model, terms=terms, steps=2, machine=machine)
+    assert seen == {expected} and model.config._attn_implementation == "sdpa"
+
+
 def test_training_leaves_neither_precision_nor_compilation_in_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

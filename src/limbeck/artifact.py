@@ -192,6 +192,7 @@ class Store:
         folder = self.folder(manifest.stage, manifest.key)
         work = folder / "work"
         with disk_errors(folder):
+            share(folder)
             values = asdict(manifest)
             values["files"] = {
                 path.relative_to(folder).as_posix(): {
@@ -279,6 +280,19 @@ def copy_folder(source: Path, output: Path) -> None:
             partial.replace(output)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def share(place: Path) -> None:
+    """Give a file, or all files of a folder, the permissions that a new file has here.
+
+    safetensors leaves its own readable by their owner alone, and whoever serves a model may be
+    another.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (place, *place.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o666 & ~mask)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

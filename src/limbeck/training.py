@@ -83,7 +83,8 @@ def choose_device(wanted: str) -> torch.device:
 def choose_precision(wanted: str, device: torch.device, config: PretrainedConfig) -> Precision:
     """Decide on bf16 autocast: only where the machine has units for it and the model bears it.
 
-    A CPU without AMX emulates bf16 products a hundred times slower (results/machine.md).
+    A CPU without AMX emulates bf16 products a hundred times slower, or has AVX512-BF16, which makes
+    wide models faster and narrow ones slower (results/machine.md).
     """
     if architecture_of(config).needs_float32:
         return Precision(False, f"fp32: {config.model_type} gives NaN below it")
@@ -162,6 +163,10 @@ def fit(
     base = base_encoder(model)
     if should_compile(machine.compile, device, budget.steps):
         base.compile()
+    attention = model.config._attn_implementation
+    if precision.autocast and device.type == "cpu":
+        # In bf16, what SDPA gains forwards it loses backwards twice over (results/machine.md).
+        model.set_attn_implementation("eager")
     try:
         # Saving a model draws a bar of its own; resuming warns of tied tensors under one name.
         with quiet():
@@ -182,6 +187,7 @@ def fit(
     finally:
         watch.bar.stop()
         base._compiled_call_impl = None
+        model.set_attn_implementation(attention)
     together.wait()
     if watch.best_file.exists() and judge is not None:
         load_model(model, watch.best_file, device=str(device))

@@ -1,0 +1,49 @@
+"""How many test sentences stand in the unlabelled text that teachers and students read.
+
+    python -m benchmarks.overlap --data DATA [--languages eng yor hau pcm] > results/overlap.md
+
+Letters and digits are compared, without case, marks and spaces; a sentence with fewer than
+`SHORTEST` is passed over. No label is read.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.language_deltas import SHORTEST, bare
+from benchmarks.tunings import LANGUAGES, SETTINGS, part
+from limbeck.errors import DataError
+
+
+def main() -> None:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--languages", nargs="+", default=list(LANGUAGES))
+    given = parser.parse_args()
+    print(HEAD)
+    print("| language | " + " | ".join(SETTINGS) + " |\n|---|" + "---:|" * len(SETTINGS))
+    for language in given.languages:
+        text = bare((given.data / "corpora" / f"{language}.txt").read_text(encoding="utf-8"))
+        cells = [language]
+        for task in SETTINGS:
+            try:
+                tests = part(task, given.data, language, "test").examples
+            except DataError:
+                cells.append("no test set")
+                continue
+            told = [bare("".join(one.words)) for one in tests]
+            long = [one for one in told if len(one) >= SHORTEST]
+            found = sum(one in text for one in long)
+            cells.append(f"{found} of {len(long)} ({100 * found / len(long):.1f} %)")
+        print("| " + " | ".join(cells) + " |")
+
+
+HEAD = f"""# Test sentences in the corpora
+
+Made by `python -m benchmarks.overlap`: test sentences of {SHORTEST} letters and digits and more
+whose letters stand in their language's corpus, labels apart.
+"""
+
+
+if __name__ == "__main__":
+    main()
