@@ -38,13 +38,11 @@ def window(pieces: int) -> Window:
 
 
 @cache
-def traced(model_type: str, head: str, pooling: str = "") -> Traced:
+def traced(model_type: str, attention: str = "eager", head: str = "text", **changes: str) -> Traced:
     """Give an architecture's graph of two layers with all rows, and as it is exported."""
     before = onnx.ModelProto()
-    depth = {ARCHITECTURES[model_type].depth: 2}
-    model = tiny_model(
-        model_type, head, **depth, **({"classifier_pooling": pooling} if pooling else {})
-    )
+    model = tiny_model(model_type, head, **{ARCHITECTURES[model_type].depth: 2}, **changes)
+    model.set_attn_implementation(attention)
 
     def kept(graph: onnx.ModelProto) -> bool:
         before.CopyFrom(graph)
@@ -72,77 +70,78 @@ def rows_of(graph: onnx.ModelProto, batch: Batch) -> list[int]:
     """Give how many rows each matrix of a graph multiplies."""
     import onnxruntime
 
-    read = {node.name: node.input[0] for node in graph.graph.node if node.name in matrices(graph)}
+    read = [node.input[0] for node in graph.graph.node if node.name in matrices(graph)]
     told = onnx.ModelProto()
     told.CopyFrom(graph)
-    del told.graph.output[:]
-    told.graph.output.extend(onnx.ValueInfoProto(name=name) for name in {*read.values()})
-    ready = onnxruntime.InferenceSession(
-        told.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    found = dict(zip({*read.values()}, ready.run([*{*read.values()}], batch), strict=True))
-    return [found[name].size // found[name].shape[-1] for name in read.values()]
+    names = [name for name in dict.fromkeys(read) if name not in batch]
+    told.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    cpu = ["CPUExecutionProvider"]
+    ready = onnxruntime.InferenceSession(told.SerializeToString(), providers=cpu)
+    found = dict(zip(names, ready.run(names, batch), strict=True)) | batch
+    return [found[name].size // found[name].shape[-1] for name in read]
 
 
-# In every second of these, "cls" or "bos", the head reads a row; a mean reads all.
-POOLINGS = {"modernbert": "cls", "eurobert": "bos"}
 EVERY = [
-    pytest.param(one, marks=() if one == "bert" else pytest.mark.slow)
-    for one in sorted(ARCHITECTURES)
+    pytest.param(name, kind, marks=() if (name, kind) == ("bert", "sdpa") else pytest.mark.slow)
+    for name in sorted(ARCHITECTURES)
+    for kind in ARCHITECTURES[name].attention
 ]
+FIRST = {"eurobert": {"classifier_pooling": "bos"}}
+"""By which a head reads one row, where it does not by itself."""
+ONE_ROW = {"modernbert": 3, "gte": 5, "nomic_bert": 5, "eurobert": 5}
+"""Matrices of the last layer that multiply one row, where they are not 4: ModernBERT has one matrix
+for queries, keys and values, others have a gate."""
 
 
-@pytest.mark.parametrize("model_type", EVERY)
-def test_scores_are_the_same_with_the_last_rows_dropped(model_type: str):
-    before, after, inputs = traced(model_type, "text", POOLINGS.get(model_type, ""))
+@pytest.mark.parametrize(("model_type", "attention"), EVERY)
+def test_scores_are_the_same_and_a_last_layer_multiplies_one_row(model_type: str, attention: str):
+    before, after, inputs = traced(model_type, attention, **FIRST.get(model_type, {}))
     onnx.checker.check_model(after)
     run, other = (session(one.SerializeToString(), inputs) for one in (before, after))
     for texts, pieces in ((1, 1), (1, 3), (3, 8), (2, 17), (5, 20), (4, 2)):
         batch = some_batch(texts, pieces)
         np.testing.assert_allclose(other(batch), run(batch), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("model_type", EVERY)
-def test_a_last_layer_multiplies_one_row_a_text_but_for_keys_and_values(model_type: str):
-    before, after, inputs = traced(model_type, "text", POOLINGS.get(model_type, ""))
     batch = read_of(some_batch(2, 7), inputs)
     whole, found = rows_of(before, batch), rows_of(after, batch)
-    count = len(found) - found.index(2)
-    assert len(whole) == len(found) and min(whole) > 2
-    # ModernBERT makes queries, keys and values at once.
-    assert (found[-count:].count(2), count) == {
-        "modernbert": (3, 3), "gte": (5, 7), "nomic_bert": (5, 7), "eurobert": (5, 7),
-    }.get(model_type, (4, 6))  # fmt: skip
-    assert found[:-count] == whole[:-count]
+    assert min(whole) > 2 and found.count(2) == ONE_ROW.get(model_type, 4)
+    rest = [number for number, rows in enumerate(found) if rows != 2]
+    assert [found[one] for one in rest] == [whole[one] for one in rest]
+    assert 2 not in found[: len(found) // 2]
 
 
-@pytest.mark.parametrize("model_type", ["bert", *(
-    pytest.param(one, marks=pytest.mark.slow) for one in ("xlm-roberta", "modernbert")
-)])  # fmt: skip
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        "bert",
+        pytest.param("xlm-roberta", marks=pytest.mark.slow),
+        pytest.param("modernbert", marks=pytest.mark.slow),
+    ],
+)
 def test_one_row_is_rounded_to_8_bits_too(model_type: str):
-    _, after, inputs = traced(model_type, "text", POOLINGS.get(model_type, ""))
-    batch = some_batch(3, 9)
+    _, after, inputs = traced(model_type, "sdpa")
     small = quantized(after, rounding=dynamic)
-    assert [node.op_type for node in small.graph.node].count("MatMulInteger") == len(
-        matrices(after)
-    )
+    kinds = [node.op_type for node in small.graph.node]
+    assert kinds.count("MatMulInteger") == len(matrices(after))
+    batch = some_batch(3, 9)
     exact, rounded = (session(one.SerializeToString(), inputs)(batch) for one in (after, small))
     assert 0 < np.abs(exact - rounded).max() < 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model_type", "head", "pooling"),
+    ("model_type", "head", "changes"),
     [
-        ("modernbert", "text", "mean"),
-        ("eurobert", "text", "late"),
-        ("bert", "span", ""),
-        ("bert", "tagging", ""),
-        ("deberta-v2", "tree", ""),
+        ("modernbert", "text", {"classifier_pooling": "mean"}),
+        ("eurobert", "text", {"classifier_pooling": "late"}),
+        ("bert", "span", {}),
+        ("bert", "tagging", {}),
+        ("deberta-v2", "tree", {}),
     ],
 )
-def test_a_graph_that_reads_all_rows_stays_as_it_is(model_type: str, head: str, pooling: str):
-    before, after, _ = traced(model_type, head, pooling)
+def test_a_graph_that_reads_all_rows_stays_as_it_is(
+    model_type: str, head: str, changes: dict[str, str]
+):
+    before, after, _ = traced(model_type, head=head, **changes)
     assert before.SerializeToString() == after.SerializeToString()
 
 
