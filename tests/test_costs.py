@@ -91,11 +91,11 @@ def test_an_architecture_without_the_head_is_told(monkeypatch):
     [
         (3.0, 9.0, (1.0, 2.0)),
         (9.0, 3.0, (6.0, 0.0)),
-        (1.0, 8.5, (0.0, 35 / 17)),
+        (1.0, 8.5, (-1.5, 2.5)),
         (0.0, 0.0, (0, 0)),
     ],
 )
-def test_what_two_depths_cost_is_divided_and_no_part_is_negative(few, many, expected):
+def test_what_two_depths_cost_is_divided_and_no_layer_is_negative(few, many, expected):
     assert DEPTHS == (1, 4)
     assert costs._divided(few, many) == pytest.approx(expected)
 

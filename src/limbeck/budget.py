@@ -141,7 +141,8 @@ class Rate:
     """What the parts of a student cost in one precision.
 
     Args:
-        fixed_ms: Of an answer, whatever the depth; milliseconds.
+        fixed_ms: Of an answer, whatever the depth, less what the last layer costs less than the
+            others; milliseconds.
         layer_ms: Of each layer.
         fixed_bytes: Of the graph without layers and pieces: head, positions, norms.
         layer_bytes: Of each layer.

@@ -118,15 +118,15 @@ def _rate(
 
 
 def _divided(of_few: float, of_many: float) -> tuple[float, float]:
-    """Divide what two depths cost into the rest and a layer: the nearest that are not negative."""
+    """Divide what two depths cost into the rest and a layer, which is never negative.
+
+    The rest is, where the last layer computes one row (`last_rows`) and that saves more than it is.
+    """
     few, many = DEPTHS
     layer = (of_many - of_few) / (many - few)
-    rest = of_few - few * layer
     if layer < 0:
         return (of_few + of_many) / 2, 0.0
-    if rest < 0:
-        return 0.0, (few * of_few + many * of_many) / (few**2 + many**2)
-    return rest, layer
+    return of_few - few * layer, layer
 
 
 def random_student(
