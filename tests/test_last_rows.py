@@ -21,6 +21,7 @@ CONSTANTS = {
     "zero": np.array(0),
     "one": np.array([1]),
     "two": np.array([2]),
+    "six": np.array([6]),
     "last": np.array([-1]),
     "split": np.array([0, 0, 2, 3]),
     "flat": np.array([-1, 6]),
@@ -221,6 +222,18 @@ def test_what_hangs_on_all_rows_stays_as_it_is(lines: str):
     before = graph.SerializeToString()
     assert not drop_unread_rows(graph)
     assert graph.SerializeToString() == before
+
+
+def test_an_axis_that_is_as_long_but_grouped_anew_is_not_followed():
+    graph = small_graph(
+        "b = Shape<start = 0, end = 1>(x) t = Shape<start = 1, end = 2>(x)"
+        " s = Concat<axis = 0>(t, b, six) r = Reshape<allowzero = 1>(h, s) y = MatMul(r, any)"
+    )
+    expected = scores_of(graph)
+    assert drop_unread_rows(graph)
+    for one, other in zip(scores_of(graph), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert rows_of(graph, {"input_ids": np.ones((2, 5, 6), dtype=np.float32)}) == [10, 5]
 
 
 def test_a_graph_of_older_nodes_or_with_branches_stays_as_it_is():

@@ -69,8 +69,8 @@ def drop_unread_rows(graph: onnx.ModelProto) -> bool:
         Whether it was changed.
     """
     nodes, known = graph.graph.node, _known(graph.graph)
-    opset = max(one.version for one in graph.opset_import if one.domain in ("", "ai.onnx"))
-    if opset < _OPSET or any(_has_graph(node) for node in nodes):
+    versions = (one.version for one in graph.opset_import if one.domain in ("", "ai.onnx"))
+    if max(versions, default=0) < _OPSET or any(_has_graph(node) for node in nodes):
         return False
     rows = _rows(graph.graph, known)
     if not any(nodes[place].op_type == "MatMul" for place in rows):
