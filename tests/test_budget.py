@@ -11,6 +11,7 @@ from limbeck.budget import (
     Configuration,
     Costs,
     Rate,
+    Rates,
     TokenizerSize,
     configurations,
     fullest,
@@ -30,8 +31,8 @@ COSTS = Costs(
     embedding_width=8,
     rounded_from_entries=100,
     rates={
-        "int8": Rate(1.0, 2.0, 1.5, 1000, 5000, 4000),
-        "fp32": Rate(2.0, 4.0, 3.0, 4000, 20_000, 16_000),
+        "int8": Rates(Rate(1.0, 2.0, 1000, 5000), Rate(1.0, 0.8, 1000, 1800), 0.2),
+        "fp32": Rates(Rate(2.0, 4.0, 4000, 20_000), Rate(2.0, 1.6, 4000, 7200), 0.2),
     },
     tokenizer=TokenizerSize(500, 10.0, "here"),
 )
@@ -97,11 +98,18 @@ def test_a_student_costs_its_layers_its_pieces_and_the_rest():
 
 def test_fewer_neurons_cost_their_share_of_a_layer():
     wide, half = (COSTS.configuration(3, 2000, "int8", feed_forward=one) for one in (1.0, 0.5))
-    assert wide.p50_ms - half.p50_ms == 3 * 0.5 * 1.5
+    assert wide.p50_ms - half.p50_ms == pytest.approx(3 * 0.5 * 1.5)
     assert wide.disk_bytes - half.disk_bytes == 3 * 0.5 * 4000
     # So few stay one by one: 6.4 of 64 are 7.
     least = COSTS.configuration(3, 2000, "int8", feed_forward=0.1)
     assert wide.p50_ms - least.p50_ms == pytest.approx(3 * 57 / 64 * 1.5)
+
+
+def test_students_of_other_widths_are_priced_by_what_is_fixed_too():
+    rates = Rates(Rate(1.0, 2.0, 10, 20), Rate(2.0, 1.0, 10, 10), 0.5)
+    assert rates.at(1.0) == rates.whole and rates.at(0.5) == rates.narrow
+    assert rates.at(0.75) == Rate(1.5, 1.5, 10, 15) and rates.at(0.25) == Rate(2.5, 0.5, 10, 5)
+    assert Rates(rates.whole, rates.narrow, 1.0).at(1.0) == rates.whole
 
 
 def test_a_small_table_of_pieces_stays_in_32_bits():

@@ -15,7 +15,6 @@ from limbeck.costs import (
     PASSES,
     PIECES,
     SECONDS,
-    SHAPES,
     Shape,
     embedding_width,
     random_student,
@@ -57,10 +56,9 @@ def test_a_students_graph_weighs_what_its_parts_do(model_type: str, head: str, m
     whole = to_onnx(student.model, head=head, windows=[costs._window(5), costs._window(9)])
     rates = costs.measure(teacher.config, Shape(head, 2, 8))
     for precision, graph in (("fp32", whole), ("int8", quantized(whole))):
-        rate, width = rates[precision], embedding_width(teacher.config)
+        rate, width = rates[precision].at(0.5), embedding_width(teacher.config)
         table = table_bytes(KEPT, width, precision, rounded_from_entries=LARGE_ENTRIES)
-        layer = rate.layer_bytes - 0.5 * rate.neurons_bytes
-        expected = rate.fixed_bytes + LAYERS * layer + table
+        expected = rate.fixed_bytes + LAYERS * rate.layer_bytes + table
         assert graph.ByteSize() == pytest.approx(expected, rel=0.01), precision
 
 
@@ -105,23 +103,13 @@ def test_an_architecture_without_the_head_is_told(monkeypatch):
     [
         (3.0, 9.0, (1.0, 2.0)),
         (9.0, 3.0, (6.0, 0.0)),
-        (1.0, 8.5, (0.0, 35 / 17)),
+        (1.0, 8.5, (-1.5, 2.5)),
         (0.0, 0.0, (0, 0)),
     ],
 )
-def test_what_two_depths_cost_is_divided_and_no_part_is_negative(few, many, expected):
+def test_what_two_depths_cost_is_divided_and_no_layer_is_negative(few, many, expected):
     assert DEPTHS == (1, 4)
     assert costs._divided(few, many) == pytest.approx(expected)
-
-
-def test_neurons_are_what_a_narrow_student_lacks_and_no_more_than_a_layer():
-    def of(*measured: float):
-        return {("int8", one): value for one, value in zip(SHAPES, measured, strict=True)}
-
-    rate = costs._rate("int8", of(3.0, 9.0, 6.0), of(10.0, 40.0, 50.0), left_out=0.75)
-    assert (rate.fixed_ms, rate.layer_ms, rate.neurons_ms) == (1.0, 2.0, 1.0)
-    assert (rate.fixed_bytes, rate.layer_bytes, rate.neurons_bytes) == (0.0, 10.0, 0.0)
-    assert costs._rate("int8", of(3.0, 9.0, 0.0), of(3, 9, 6), left_out=0.75).neurons_ms == 2.0
 
 
 def test_the_least_of_many_medians_counts(monkeypatch):
@@ -133,8 +121,8 @@ def test_the_least_of_many_medians_counts(monkeypatch):
         return quick(next(medians, 4.0))(systems, inputs)
 
     monkeypatch.setattr(costs, "latency", latency)
-    found = costs._times_ms({("int8", SHAPES[0]): lambda batch: np.zeros(1)}, {})
-    assert found == {("int8", SHAPES[0]): 2.0}
+    found = costs._times_ms({("int8", 1.0, 1): lambda batch: np.zeros(1)}, {})
+    assert found == {("int8", 1.0, 1): 2.0}
     assert len(seen) == PASSES[1], "a quick system is asked as often as is allowed"
     assert seen[0][1] > 0 and {warmup for _, warmup in seen[1:]} == {0}
 
@@ -148,5 +136,5 @@ def test_slow_students_are_timed_less_often(p50_ms: float, expected: int, monkey
         return quick(p50_ms)(systems, inputs)
 
     monkeypatch.setattr(costs, "latency", latency)
-    costs._times_ms({("int8", SHAPES[0]): lambda batch: np.zeros(1)}, {})
+    costs._times_ms({("int8", 1.0, 1): lambda batch: np.zeros(1)}, {})
     assert SECONDS == 15 and len(passes) == expected

@@ -62,6 +62,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     3: (
         "architectures",
         "heads",
+        "last_rows",
         "tracing",
         "rounding",
         "parameters",

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from conftest import LANGUAGES, LAYERS, Finished, Told
 from limbeck.anatomy import anatomy
 from limbeck.artifact import Store
-from limbeck.budget import SHARES, Budget, Rate, parse_budget
+from limbeck.budget import SHARES, Budget, Rate, Rates, parse_budget
 from limbeck.hub import config_folder
 from limbeck.offer import CLASSES, LINES, SENTENCE_PIECES, Offer, _sentence, offer, tokenizer_size
 from limbeck.recipe import Recipe, read_recipe
@@ -28,8 +28,8 @@ from test_costs import quick
 
 Call = Callable[..., Told]
 RATES = {
-    "int8": Rate(1.0, 2.0, 1.0, 10_000, 20_000, 10_000),
-    "fp32": Rate(2.0, 4.0, 2.0, 40_000, 80_000, 40_000),
+    "int8": Rates(Rate(1.0, 2.0, 10_000, 20_000), Rate(1.0, 1.0, 10_000, 10_000), 0.0),
+    "fp32": Rates(Rate(2.0, 4.0, 40_000, 80_000), Rate(2.0, 2.0, 40_000, 40_000), 0.0),
 }
 AMPLE, TIGHT, NOTHING = "1s 9MB", "5ms 9MB", "0.1ms 1kB"
 
@@ -70,7 +70,7 @@ def test_the_command_prints_one_json_object_with_every_configuration(
     assert found["machine"].keys() >= {"cpu", "cores", "onnxruntime"}
     assert found["teacher"] == str(tiny_teacher)
     assert found["sentence_pieces"] == measured[0].sentence_pieces
-    assert found["costs"]["rates"]["int8"]["layer_ms"] == 2.0
+    assert found["costs"]["rates"]["int8"]["whole"]["layer_ms"] == 2.0
     rows = found["configurations"]
     pieces = json.loads((tiny_teacher / "config.json").read_text())["vocab_size"]
     assert len(rows) == 2 * LAYERS * len(SHARES) and {one["pieces"] for one in rows} == {pieces}

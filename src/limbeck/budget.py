@@ -7,7 +7,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from limbeck.errors import RecipeError
@@ -146,20 +146,40 @@ class Rate:
     """What the parts of a student cost in one precision.
 
     Args:
-        fixed_ms: Of an answer, whatever the depth; milliseconds.
-        layer_ms: Of each layer with all neurons.
-        neurons_ms: Of all neurons of a layer, which is a part of it.
+        fixed_ms: Of an answer, whatever the depth, less what the last layer costs less than the
+            others; milliseconds.
+        layer_ms: Of each layer.
         fixed_bytes: Of the graph without layers and pieces: head, positions, norms.
-        layer_bytes: Of each layer with all neurons.
-        neurons_bytes: Of all neurons of a layer.
+        layer_bytes: Of each layer.
     """
 
     fixed_ms: float
     layer_ms: float
-    neurons_ms: float
     fixed_bytes: float
     layer_bytes: float
-    neurons_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Rates of two widths, between which all others lie.
+
+    Args:
+        whole: With all neurons.
+        narrow: With fewer.
+        narrow_share: Share of the neurons that the narrow one has.
+    """
+
+    whole: Rate
+    narrow: Rate
+    narrow_share: float
+
+    def at(self, share: float) -> Rate:
+        """Give the rate of students with a share of the neurons: what neurons cost is linear."""
+        if self.narrow_share == 1:
+            return self.whole
+        weight = (share - self.narrow_share) / (1 - self.narrow_share)
+        pairs = zip(astuple(self.narrow), astuple(self.whole), strict=True)
+        return Rate(*(few + weight * (many - few) for few, many in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +218,15 @@ class Costs:
     width: int
     embedding_width: int
     rounded_from_entries: int
-    rates: Mapping[str, Rate]
+    rates: Mapping[str, Rates]
     tokenizer: TokenizerSize
 
     def configuration(
         self, layers: int, pieces: int, precision: str, *, feed_forward: float = 1.0
     ) -> Configuration:
         """Price one student."""
-        rate = self.rates[precision]
-        left_out = 1 - neurons_kept(self.neurons, feed_forward) / self.neurons
-        graph = rate.fixed_bytes + layers * (rate.layer_bytes - left_out * rate.neurons_bytes)
+        rate = self.rates[precision].at(neurons_kept(self.neurons, feed_forward) / self.neurons)
+        graph = rate.fixed_bytes + layers * rate.layer_bytes
         table = table_bytes(
             pieces, self.embedding_width, precision, rounded_from_entries=self.rounded_from_entries
         )
@@ -217,7 +236,7 @@ class Costs:
             feed_forward,
             pieces,
             precision,
-            rate.fixed_ms + layers * (rate.layer_ms - left_out * rate.neurons_ms),
+            rate.fixed_ms + layers * rate.layer_ms,
             round(graph + table + words) + RECORD_BYTES,
         )
 

@@ -7,6 +7,7 @@ import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from limbeck.answering import side_by_side
 from limbeck.architectures import architecture_of, special_entries
 from limbeck.backends import Run, session
 from limbeck.bench import latency
-from limbeck.budget import PRECISIONS, Rate, table_bytes
+from limbeck.budget import PRECISIONS, Rate, Rates, table_bytes
 from limbeck.encoder import class_for, quiet
 from limbeck.narrowing import neurons_in, set_neurons
 from limbeck.plan import layer_plan, neurons_kept
@@ -30,11 +31,9 @@ log = logging.getLogger(__name__)
 DEPTHS = (1, 4)
 """Layers of the students: far enough apart that a busy moment does not pass for a layer."""
 NARROW = 0.25
-"""Share of the neurons that a third one has, as deep as the second."""
-SHAPES = ((DEPTHS[0], 1.0), (DEPTHS[1], 1.0), (DEPTHS[1], NARROW))
-"""Depth of each student, and its share of the neurons."""
-System = tuple[str, tuple[int, float]]
-"""A precision and one of `SHAPES`."""
+"""Share of the neurons that half of the students have."""
+System = tuple[str, float, int]
+"""A precision, a share of the neurons, and a depth."""
 PIECES = 1000
 """Their vocabulary: looking a piece up takes as long in a small table as in a large one."""
 ANSWERS = 20
@@ -61,7 +60,7 @@ class Shape:
     sentence_pieces: int
 
 
-def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[str, Rate]:
+def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[str, Rates]:
     """Time and weigh the parts of a teacher's students.
 
     Args:
@@ -70,34 +69,39 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
         where: The teacher's name, for messages.
 
     Returns:
-        Precision to rate. Times are those of the graph by onnxruntime with as many threads as
+        Precision to rates. Times are those of the graph by onnxruntime with as many threads as
         `limbeck.load` takes; making pieces of text is not counted.
 
     Raises:
         LimbeckError: The architecture has no such head, or cannot be exported.
     """
     log.info(
-        "costs: timing students of %d and %d layers, and of fewer neurons, on %d pieces",
+        "costs: timing students of %d and %d layers, wide and narrow, on %d pieces",
         *DEPTHS,
         shape.sentence_pieces,
     )
     systems: dict[System, Run] = {}
     sizes: dict[System, int] = {}
     width = embedding_width(config)
-    for layers, share in SHAPES:
+    for share, layers in product((1.0, NARROW), DEPTHS):
         model = random_student(config, layers, shape, share=share, where=where)
         graph = to_onnx(model, head=shape.head, windows=[_window(5), _window(9)])
         for precision in PRECISIONS:
             made = quantized(graph) if precision == "int8" else graph
             table = table_bytes(PIECES, width, precision, rounded_from_entries=LARGE_ENTRIES)
-            sizes[precision, (layers, share)] = made.ByteSize() - table
+            sizes[precision, share, layers] = made.ByteSize() - table
             run = session(made.SerializeToString(), inputs_of(model, shape.head), where=where)
-            systems[precision, (layers, share)] = run
+            systems[precision, share, layers] = run
     batch = side_by_side([_window(shape.sentence_pieces)], config.pad_token_id or 0)
     times = _times_ms(systems, batch)
     total = neurons_in(config)
-    left_out = 1 - neurons_kept(total, NARROW) / total
-    return {one: _rate(one, times, sizes, left_out=left_out) for one in PRECISIONS}
+    left = neurons_kept(total, NARROW) / total
+    return {
+        one: Rates(
+            _rate(times, sizes, one, share=1.0), _rate(times, sizes, one, share=NARROW), left
+        )
+        for one in PRECISIONS
+    }
 
 
 def _times_ms(systems: Mapping[System, Run], batch: dict[str, np.ndarray]) -> dict[System, float]:
@@ -115,32 +119,27 @@ def _times_ms(systems: Mapping[System, Run], batch: dict[str, np.ndarray]) -> di
 
 
 def _rate(
-    precision: str,
     times_ms: Mapping[System, float],
     sizes_bytes: Mapping[System, int],
+    precision: str,
     *,
-    left_out: float,
+    share: float,
 ) -> Rate:
-    """Give the rate of a precision, `left_out` being the share of neurons that the third lacks."""
-    parts = []
-    for measured in (times_ms, sizes_bytes):
-        few, many, narrow = (measured[precision, one] for one in SHAPES)
-        fixed, layer = _divided(few, many)
-        neurons = (many - narrow) / DEPTHS[1] / left_out
-        parts.append((fixed, layer, min(layer, max(0.0, neurons))))
-    return Rate(*parts[0], *parts[1])
+    fixed_ms, layer_ms = _divided(*(times_ms[precision, share, one] for one in DEPTHS))
+    fixed_bytes, layer_bytes = _divided(*(sizes_bytes[precision, share, one] for one in DEPTHS))
+    return Rate(fixed_ms, layer_ms, fixed_bytes, layer_bytes)
 
 
 def _divided(of_few: float, of_many: float) -> tuple[float, float]:
-    """Divide what two depths cost into the rest and a layer: the nearest that are not negative."""
+    """Divide what two depths cost into the rest and a layer, which is never negative.
+
+    The rest is, where the last layer computes one row (`last_rows`) and that saves more than it is.
+    """
     few, many = DEPTHS
     layer = (of_many - of_few) / (many - few)
-    rest = of_few - few * layer
     if layer < 0:
         return (of_few + of_many) / 2, 0.0
-    if rest < 0:
-        return 0.0, (few * of_few + many * of_many) / (few**2 + many**2)
-    return rest, layer
+    return of_few - few * layer, layer
 
 
 def random_student(

@@ -171,9 +171,11 @@ def offer_lines(found: "Offer") -> Iterator[str]:
         f"Sentence: {found.sentence.pieces} pieces, {found.sentence.source}. "
         f"States have the teacher's width, {costs.width}; its blocks have {costs.neurons} neurons."
     )
-    for precision, rate in costs.rates.items():
+    for precision, rates in costs.rates.items():
+        rate, narrow = rates.whole, rates.narrow
         yield (
-            f"{precision}: a layer {rate.layer_ms:.2f} ms and {rate.layer_bytes / 1e6:.2f} MB, of "
-            f"which neurons {rate.neurons_ms:.2f} ms and {rate.neurons_bytes / 1e6:.2f} MB, "
+            f"{precision}: a layer {rate.layer_ms:.2f} ms and {rate.layer_bytes / 1e6:.2f} MB "
+            f"(with {100 * rates.narrow_share:.0f} % of the neurons {narrow.layer_ms:.2f} and "
+            f"{narrow.layer_bytes / 1e6:.2f}), "
             f"the rest {rate.fixed_ms:.2f} ms and {rate.fixed_bytes / 1e6:.2f} MB without pieces"
         )

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from limbeck.answering import side_by_side
 from limbeck.errors import ExportError
 from limbeck.heads import HEADS, head_logits, reads_types
+from limbeck.last_rows import drop_unread_rows
 from limbeck.tasks.windows import Window
 
 OPSET = 20
@@ -75,6 +76,7 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
         ) from None
     assert program is not None
     graph = program.model_proto
+    drop_unread_rows(graph)
     # Shapes noted before constants were folded would contradict those after.
     del graph.graph.value_info[:]
     _forget_making(graph)
