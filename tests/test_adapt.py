@@ -39,11 +39,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(store: Path, recipe_text: Callable[..., str]) -> Runs:
-    def get(name: str, *more: str) -> pipeline.Run:
+    def get(name: str, *more: str, until: str | None = None) -> pipeline.Run:
         recipe = store / f"{name}.toml"
         recipe.write_text(recipe_text(), encoding="utf-8")
         given = [*([] if name == "plain" else SHORT), *more]
-        return pipeline.run(read_recipe(recipe, given), Store(store), name=name)
+        return pipeline.run(read_recipe(recipe, given), Store(store), name=name, until=until)
 
     return get
 
@@ -80,6 +80,14 @@ def test_the_whole_path_with_language_deltas(
     write_report("adapted", store, tmp_path / "report.html")
     assert "own language&#39;s delta" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert run("adapted", *SPARSE).made == 0
+
+
+def test_a_delta_that_does_harm_is_told(
+    run: Runs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("limbeck.adapt.mean_held_out", lambda *_, **__: 2.0)
+    run("harm", "adapt.steps=2", until="adapt")
+    assert "aaa: held-out loss 2.000 before, 2.000 after; its delta does harm" in caplog.text
 
 
 def test_phase_1_asks_the_teacher_in_the_batch_s_language(

@@ -1,5 +1,6 @@
 """Stage adapt: the teacher's language deltas, those at hand and those learned from text."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from limbeck.delta import SparseDelta
+
+log = logging.getLogger(__name__)
 
 AnyAdapting = Recipe | AdaptRecipe
 
@@ -147,6 +150,14 @@ def _learn(job: Job[AnyAdapting], language: str) -> "SparseDelta":
         work=work,
         machine=recipe.machine,
     )
+    if after >= before:
+        log.warning(
+            "adapt: %s: held-out loss %.3f before, %.3f after; its delta does harm: raise "
+            "adapt.steps, lower adapt.learning_rate, or give more text",
+            language,
+            before,
+            after,
+        )
     losses = {"before": before, "after": after}
     about = {"kind": "language", "language": language, "held_out_loss": losses}
     told = about | provenance(recipe, tuning=adaptation.tuning, model=_model_name(recipe))
