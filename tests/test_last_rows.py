@@ -10,7 +10,7 @@ from onnx import numpy_helper, parser, shape_inference
 from limbeck import tracing
 from limbeck.architectures import ARCHITECTURES
 from limbeck.backends import Batch, read_of, session
-from limbeck.last_rows import drop_unread_rows
+from limbeck.last_rows import drop_unread_rows, products_on_one_row
 from limbeck.rounding import dynamic, matrices, quantized
 from limbeck.tasks.windows import Window
 from test_encoder import PIECES, tiny_model
@@ -108,6 +108,11 @@ def test_scores_are_the_same_and_a_last_layer_multiplies_one_row(model_type: str
     rest = [number for number, rows in enumerate(found) if rows != 2]
     assert [found[one] for one in rest] == [whole[one] for one in rest]
     assert 2 not in found[: len(found) // 2]
+    sizes = {one.name: int(np.prod(one.dims)) for one in after.graph.initializer}
+    products = [node for node in after.graph.node if node.name in matrices(after)]
+    of_one = [node.input[1] for node, rows in zip(products, found, strict=True) if rows == 2]
+    assert products_on_one_row(after) == sum(sizes[name] for name in of_one)
+    assert products_on_one_row(before) == 0
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_classes_of_length_hold_their_upper_ends():
 
 
 def test_operations_grow_with_the_pieces_and_with_their_pairs():
+    assert Cost(1000, 10, 2, products_per_text=5).flops(3) == 2 * (3 * (10 + 3 * 2) + 5)
     cost = Cost(1000, products_per_piece=10, products_per_pair=2)
     assert [cost.flops(n) for n in (0, 1, 3)] == [0, 24, 2 * (30 + 18)]
 

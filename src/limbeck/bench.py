@@ -47,15 +47,24 @@ class Cost:
             counted, nor are norms.
         products_per_pair: Multiplications of attention, for one pair of pieces. Layers that attend
             to a window of pieces are counted as if they attended to all.
+        products_per_text: Multiplications by matrices that a graph does for one piece of a text
+            alone.
     """
 
     parameters: int
     products_per_piece: int
     products_per_pair: int
+    products_per_text: int = 0
+
+    @property
+    def matrices(self) -> int:
+        """Give the entries of the layers' matrices, each of which an answer reads."""
+        return self.products_per_piece + self.products_per_text
 
     def flops(self, pieces: int) -> int:
         """Give the operations for a sentence; a product and its sum are two."""
-        return 2 * pieces * (self.products_per_piece + pieces * self.products_per_pair)
+        by_piece = pieces * (self.products_per_piece + pieces * self.products_per_pair)
+        return 2 * (by_piece + self.products_per_text)
 
 
 def calm_environment(threads: int) -> dict[str, str]:

@@ -24,11 +24,12 @@ from transformers import PreTrainedModel
 from limbeck.answering import TaskModel, outputs_by, settled, side_by_side
 from limbeck.artifact import check_new_folder
 from limbeck.backends import USUAL, read_of, session
-from limbeck.bench import Latency, latency
+from limbeck.bench import Cost, Latency, latency
 from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, card, write_bundle
 from limbeck.candidates import Candidate, candidates
 from limbeck.errors import ArtifactError, ExportError
 from limbeck.evaluate import loyalty, score
+from limbeck.last_rows import products_on_one_row
 from limbeck.parameters import cost_of
 from limbeck.rounding import (
     Rounding,
@@ -84,6 +85,7 @@ class Exported:
         inputs: Its inputs' names.
         made_as: How it is stored and run.
         model: What answers the task by it.
+        cost: Of a sentence.
         found: Agreement, differences, scores, what was kept in 32 bits; ready for JSON.
     """
 
@@ -91,6 +93,7 @@ class Exported:
     inputs: tuple[str, ...]
     made_as: Candidate
     model: TaskModel
+    cost: Cost
     found: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,6 +118,7 @@ class _Traced:
         asked: What answers the task by torch.
         windows: Some sentences.
         pad_id: The padding piece.
+        cost: Of a sentence.
     """
 
     graph: onnx.ModelProto
@@ -122,6 +126,7 @@ class _Traced:
     asked: TaskModel
     windows: Sequence[Window]
     pad_id: int
+    cost: Cost
 
     def by(self, backend: str, graph: onnx.ModelProto) -> TaskModel:
         """Give what answers the task by a graph with the same inputs."""
@@ -173,7 +178,8 @@ def export(
     shown = by_length[:: max(1, len(windows) - 1)][:2]
     graph = to_onnx(model, head=asked.task.head, windows=shown)
     inputs = inputs_of(model, asked.task.head)
-    traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0)
+    cost = cost_of(model, on_one_row=products_on_one_row(graph))
+    traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0, cost)
     if backend != "auto":
         whole = _in_32_bits(traced, wanted[0].backend, gate)
         return _tried(traced, wanted[0], whole, gate, tolerance=tolerance)
@@ -188,7 +194,7 @@ def _in_32_bits(traced: _Traced, backend: str, gate: Gate) -> Exported:
     """
     whole, made_as = traced.by(backend, traced.graph), Candidate(backend, "none")
     found = _parity(traced.asked, whole, gate)
-    return Exported(traced.graph, traced.inputs, made_as, whole, found)
+    return Exported(traced.graph, traced.inputs, made_as, whole, traced.cost, found)
 
 
 def _tried(
@@ -352,7 +358,7 @@ def make_bundle(
         settings=dict(asked.settings),
         languages=tuple(languages),
         scores=made.found,
-        cost=asdict(cost_of(model)),
+        cost=asdict(made.cost),
         versions={one: metadata.version(one) for one in ("limbeck", "torch", runs)},
         backend=runs,
     )

@@ -80,6 +80,27 @@ def drop_unread_rows(graph: onnx.ModelProto) -> bool:
     return True
 
 
+def products_on_one_row(graph: onnx.ModelProto) -> int:
+    """Give the entries of the matrices by which a graph multiplies one row of each text alone.
+
+    Args:
+        graph: As `drop_unread_rows` leaves it.
+    """
+    sizes = {one.name: int(np.prod(one.dims)) for one in graph.graph.initializer}
+    narrow: set[str] = set()
+    found = 0
+    for node in graph.graph.node:
+        if _is_first_row(node) or not narrow.isdisjoint(node.input):
+            narrow.update(node.output)
+        if node.op_type == "MatMul" and node.input[0] in narrow:
+            found += sizes.get(node.input[1], 0)
+    return found
+
+
+def _is_first_row(node: Any) -> bool:
+    return node.op_type == "Gather" and ".first." in node.name and node.name == node.output[0]
+
+
 def _has_graph(node: Any) -> bool:
     return any(one.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for one in node.attribute)
 

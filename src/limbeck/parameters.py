@@ -97,10 +97,16 @@ def _weight(layer: nn.Module) -> Tensor:
     return layer.weight
 
 
-def cost_of(model: PreTrainedModel) -> Cost:
-    """Give what a model holds, and what its layers compute for a sentence."""
+def cost_of(model: PreTrainedModel, *, on_one_row: int = 0) -> Cost:
+    """Give what a model holds, and what its layers compute for a sentence.
+
+    Args:
+        model: Any with layers of known names.
+        on_one_row: Entries of the layers' matrices that are multiplied with one piece of a text
+            alone (`last_rows`).
+    """
     modules = dict(model.named_modules())
     products = sum(_weight(modules[name]).numel() for name in linear_layers(model))
     config = model.config
     attention = 2 * int(config.num_hidden_layers) * int(config.hidden_size)
-    return Cost(count_parameters(model)["total"], products, attention)
+    return Cost(count_parameters(model)["total"], products - on_one_row, attention, on_one_row)

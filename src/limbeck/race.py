@@ -313,7 +313,7 @@ def _computed(
     cost: Cost, pieces: Sequence[Sequence[int]], times: Sequence[float], words: Sequence[int]
 ) -> dict[str, Any]:
     flops = sum(cost.flops(one) for some in pieces for one in some)
-    read = sum(map(len, pieces)) * cost.products_per_piece
+    read = sum(map(len, pieces)) * cost.matrices
     return {
         "parameters": cost.parameters,
         "flops_per_word": round(flops / sum(words)),
