@@ -13,9 +13,7 @@ language (`--only-deltas`: no task). No target's label is read but for the score
 
 import argparse
 import json
-import logging
 import shutil
-import sys
 import tempfile
 import time
 import unicodedata
@@ -34,6 +32,7 @@ from benchmarks.tunings import (
     SETTINGS,
     Data,
     Pupil,
+    common_parser,
     interval,
     pace_of,
     part,
@@ -378,16 +377,7 @@ First the mean over seeds, for *without* with a 95 % interval; for the others th
 
 def main() -> None:
     """Run or print."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("limbeck").setLevel(logging.INFO)
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--teacher", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="+", default=list(SETTINGS))
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser = common_parser(__doc__)
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--sentences", type=int, help="of every part: to try the path out")

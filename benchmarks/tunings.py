@@ -356,19 +356,25 @@ which is the full one.
 """
 
 
-def main() -> None:
-    """Run or print."""
+def common_parser(about: str | None) -> argparse.ArgumentParser:
+    """Give what every benchmark of tunings is asked, and have limbeck tell what it does."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("limbeck").setLevel(logging.INFO)
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--teacher", type=Path)
-    parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(SETTINGS))
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    return parser
+
+
+def main() -> None:
+    """Run or print."""
+    parser = common_parser(__doc__)
+    parser.add_argument("--store", type=Path)
     given = parser.parse_args()
     (run if given.what == "run" else table)(given)
 
