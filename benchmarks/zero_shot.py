@@ -145,6 +145,12 @@ then every table whole.
 """
 
 
+def joined(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the rows of two tables of one recipe; of a system that both have, the first one's."""
+    have = {row["system"] for row in rows}
+    return rows + [row for row in others if row["system"] not in have]
+
+
 def pareto(rows: list[dict[str, Any]], place: str, cost: str) -> list[dict[str, Any]]:
     """Give the rows that no cheaper or equally cheap row beats in a place, cheapest first."""
     best, front = -1.0, []
@@ -267,13 +273,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="a sentence for the page: how it was trained")
     parser.add_argument("--title", default="Zero-shot transfer on real text")
-    parser.add_argument("--also", nargs="+", type=Path, default=[], help="JSON of earlier tables")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="JSON of earlier tables; their rows are joined",
+    )
     parser.add_argument("--only-done", action="store_true", help="leave out what is not done yet")
     places = parser.parse_args()
     store = Store(places.store)
     tables: dict[str, list[dict[str, Any]]] = {}
     for path in places.also:
-        tables |= json.loads(path.read_text())
+        for name, more in json.loads(path.read_text()).items():
+            tables[name] = joined(tables.get(name, []), more)
     if tables:
         write(tables, places)
     for name in places.recipes:
