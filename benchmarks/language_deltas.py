@@ -34,9 +34,11 @@ from benchmarks.tunings import (
     Pupil,
     common_parser,
     interval,
+    keep_to,
     pace_of,
     part,
     read,
+    settled,
     teacher_of,
     told,
 )
@@ -133,7 +135,7 @@ def pack_text(
 def drop_tests(language: str, root: Path, target: Path) -> int:
     """Copy a corpus without the lines that hold a sentence of a test set; give their number.
 
-    More than a third of Hausa's and Naija's sentences of pos and ner stand in their corpora.
+    Of the first 300 of Hausa's pos and ner more than half stand in it, of Naija's two fifths.
     """
     tests = [part(task, root, language, "test").examples for task in SETTINGS]
     wanted = {bare("".join(example.words)) for examples in tests for example in examples}
@@ -157,17 +159,13 @@ def bare(text: str) -> str:
 
 
 def read_deltas(given: argparse.Namespace) -> dict[str, Any]:
-    """Read every language's delta; refuse what was learned in another number of steps."""
+    """Read every language's delta."""
     from limbeck.delta import SparseDelta
 
-    found = {}
-    for language in languages_of(given):
-        path = given.out / f"delta.{language}" / LEARNED
-        found[language] = SparseDelta.load(path)
-        steps = found[language].provenance["steps"]
-        if steps != given.steps:
-            raise SystemExit(f"{path} was learned in {steps} steps; take another folder")
-    return found
+    return {
+        language: SparseDelta.load(given.out / f"delta.{language}" / LEARNED)
+        for language in languages_of(given)
+    }
 
 
 def tuned(
@@ -215,7 +213,8 @@ def tuned(
 
 def run(given: argparse.Namespace) -> None:
     """Carry out what is not there yet."""
-    given.out.mkdir(parents=True, exist_ok=True)
+    asked = {one: getattr(given, one) for one in ("precision", "steps", "sentences", "targets")}
+    keep_to(given.out, **asked)
     make_deltas(given)
     deltas = read_deltas(given)
     for seed in [] if given.only_deltas else given.seeds:
@@ -294,7 +293,7 @@ def switch_of(model: Any, pupil: Pupil, delta: Any, deltas: dict[str, Any]) -> A
 
 def table(given: argparse.Namespace) -> None:
     """Print what is there as Markdown."""
-    print(HEAD.format(machine=machine_line()))
+    print(HEAD.format(machine=machine_line(), settled=settled(given.out)))
     print_deltas(given.out)
     for name in SETTINGS:
         places = sorted(given.out.glob(f"{name}.*.json"))
@@ -352,9 +351,9 @@ def print_task(task: Task, places: Sequence[Path]) -> None:
 
 HEAD = """# Language deltas in zero-shot transfer
 
-Made by `python -m benchmarks.language_deltas run …` and `table`; machine: {machine}; one thread a
-process. A language's delta: LT-SFT by masked language modelling (4 % of the encoder's entries,
-norms and head held, L1 0.1), one seed. Lines that hold a sentence of a test set are taken out of
+Made by `python -m benchmarks.language_deltas run …` and `table`; machine: {machine}; {settled};
+one thread a process. A language's delta: LT-SFT by masked language modelling (4 % of the
+encoder's entries, norms and head held, L1 0.1), one seed. Lines that hold a sentence of a test set are taken out of
 the text first (*of tests*); of the *lines* that are left, a hundredth is held out by hash: never
 trained on, it chooses among five states of the weights. *Before* and *after*: its masked pieces'
 loss in nats, on at most 64 blocks of 128 pieces. The teacher may have read all of the text before,

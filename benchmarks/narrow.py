@@ -97,6 +97,7 @@ def main() -> None:
 
     judged = {one: torch.cat(found[CHOOSING:]) for one, found in texts.items()}
     expected = {one: last(teacher, ids) for one, ids in judged.items()}
+    count = neurons_in(teacher.config)
     print(f"Machine: {machine_line()}.\n")
     print("| neurons | chosen by | parameters, M | " + " | ".join(judged) + " |")
     print("|---:|---|---:|" + "---:|" * len(judged))
@@ -111,7 +112,9 @@ def main() -> None:
             for one, ids in judged.items()
         ]
         cells = " | ".join(f"{100 * one:.2f} %" for one in errors)
-        print(f"| {100 * share:g} % | {way} | {size:.2f} | {cells} |")
+        print(
+            f"| {100 * neurons_in(student.config) / count:.0f} % | {way} | {size:.2f} | {cells} |"
+        )
 
 
 if __name__ == "__main__":

@@ -7,11 +7,21 @@ Letters and digits are compared, without case, marks and spaces; a sentence with
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.language_deltas import SHORTEST, bare
-from benchmarks.tunings import LANGUAGES, SETTINGS, part
+from benchmarks.tunings import LANGUAGES, SETTINGS, TEST, part
 from limbeck.errors import DataError
+
+
+def overlap(tests: Sequence[Any], text: str) -> str:
+    """Give how many of the longer sentences stand in a text."""
+    told = [bare("".join(one.words)) for one in tests]
+    long = [one for one in told if len(one) >= SHORTEST]
+    found = sum(one in text for one in long)
+    return f"{found} of {len(long)} ({100 * found / len(long):.1f} %)"
 
 
 def main() -> None:
@@ -20,7 +30,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--languages", nargs="+", default=list(LANGUAGES))
     given = parser.parse_args()
-    print(HEAD)
+    print(HEAD.format(languages=" ".join(given.languages)))
     print("| language | " + " | ".join(SETTINGS) + " |\n|---|" + "---:|" * len(SETTINGS))
     for language in given.languages:
         text = bare((given.data / "corpora" / f"{language}.txt").read_text(encoding="utf-8"))
@@ -31,17 +41,16 @@ def main() -> None:
             except DataError:
                 cells.append("no test set")
                 continue
-            told = [bare("".join(one.words)) for one in tests]
-            long = [one for one in told if len(one) >= SHORTEST]
-            found = sum(one in text for one in long)
-            cells.append(f"{found} of {len(long)} ({100 * found / len(long):.1f} %)")
+            shares = [overlap(some, text) for some in (tests, tests[:TEST])]
+            cells.append(f"{shares[0]}; {shares[1]}")
         print("| " + " | ".join(cells) + " |")
 
 
 HEAD = f"""# Test sentences in the corpora
 
-Made by `python -m benchmarks.overlap`: test sentences of {SHORTEST} letters and digits and more
-whose letters stand in their language's corpus, labels apart.
+Made by `python -m benchmarks.overlap --data $DATA --languages {{languages}}`: test sentences of
+{SHORTEST} letters and digits and more whose letters stand in their language's corpus; no label is
+read. First of the whole test set, then of its first {TEST} sentences.
 """
 
 

@@ -33,6 +33,7 @@ RANK = 40
 """Of LoRA: as many numbers as LT-SFT moves at 8 % of afro-mini (1.02 M)."""
 LORA_RATE = 3e-3
 RATE = 3e-4
+SETTLED = "settled.json"
 ATTENTION: Any = "eager"
 """Sentences are short: faster than SDPA in bf16 (results/machine.md)."""
 
@@ -237,9 +238,27 @@ def student_of(
     return Pupil(load, load_tokenizer(vocabulary.path("tokenizer")), terms)
 
 
+def keep_to(folder: Path, **settings: Any) -> None:
+    """Note what all results of a folder are made with; refuse to add others to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTLED
+    if not path.exists():
+        path.write_text(json.dumps(settings) + "\n")
+    found = json.loads(path.read_text())
+    if found != settings:
+        raise SystemExit(f"{path} says {found}, asked for {settings}; take another --out")
+
+
+def settled(folder: Path) -> str:
+    """Tell what `keep_to` noted."""
+    path = folder / SETTLED
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return ", ".join(f"{name} {value}" for name, value in found.items() if value is not None)
+
+
 def run(given: argparse.Namespace) -> None:
     """Carry out what is not there yet."""
-    given.out.mkdir(parents=True, exist_ok=True)
+    keep_to(given.out, precision=given.precision)
     for seed in given.seeds:
         for name in given.tasks:
             if (given.out / f"{name}.student.{seed}.json").exists():
@@ -307,7 +326,7 @@ def interval(
 
 def table(given: argparse.Namespace) -> None:
     """Print what is there as Markdown."""
-    print(HEAD.format(machine=machine_line()))
+    print(HEAD.format(machine=machine_line(), settled=settled(given.out)))
     for name in SETTINGS:
         task = TASKS[name]
         for system in ("teacher", "student"):
@@ -344,9 +363,9 @@ def told(task: Task, runs: list[np.ndarray], against: list[np.ndarray] | None) -
 
 HEAD = """# Full tuning, LT-SFT and LoRA
 
-Made by `python -m benchmarks.tunings run …` and `table`; machine: {machine}; one thread a process,
-two processes side by side. Learned from the first English sentences (pos 3,000 × 2 passes, ner
-1,800 × 5, parsing 2,000 × 2; the shipped recipes read more), selected on up to 300 of English dev,
+Made by `python -m benchmarks.tunings run …` and `table`; machine: {machine}; {settled};
+one thread a process, two processes side by side. Learned from the first English sentences (pos
+3,000 × 2 passes, ner 1,800 × 5, parsing 2,000 × 2; the shipped recipes read more), selected on up to 300 of English dev,
 scored on the first 300 test sentences of each language, in percent. Full tuning and LT-SFT at a
 rate of 3e-4, LoRA (every matrix of the layers, rank 40: as many numbers as 8 %) at 3e-3. First
 the mean over seeds, for full tuning with a 95 % interval; for the others the difference to full

@@ -82,12 +82,12 @@ def test_the_whole_path_with_language_deltas(
     assert run("adapted", *SPARSE).made == 0
 
 
-def test_a_delta_that_does_harm_is_told(
+def test_a_delta_that_does_not_help_is_told(
     run: Runs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("limbeck.adapt.mean_held_out", lambda *_, **__: 2.0)
     run("harm", "adapt.steps=2", until="adapt")
-    assert "aaa: held-out loss 2.000 before, 2.000 after; its delta does harm" in caplog.text
+    assert "aaa: held-out loss 2.000 before, 2.000 after; its delta does not help" in caplog.text
 
 
 def test_phase_1_asks_the_teacher_in_the_batch_s_language(

@@ -115,6 +115,16 @@ def test_a_drawn_student_keeps_what_was_drawn():
     assert found.origin[into] == "random (seed 3), 6 of 12 neurons"
 
 
+def test_a_block_that_never_acts_is_left_as_it_is():
+    weight, bias, chosen = torch.randn(4, 10), torch.randn(4), torch.arange(6)
+    moment = torch.zeros(11, 11)
+    moment[-1, -1] = 1.0
+    found, shift = refitted(weight, bias, moment, chosen)
+    assert shift is not None and torch.equal(found, weight[:, :6]) and torch.equal(shift, bias)
+    found, shift = refitted(weight, None, moment, chosen)
+    assert shift is None and torch.equal(found, weight[:, :6])
+
+
 def test_the_refit_is_the_least_squares_one():
     generator = torch.Generator().manual_seed(1)
     mixed = torch.randn(10, 10, generator=generator)

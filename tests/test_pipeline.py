@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Finished, start
 from limbeck import pipeline
-from limbeck.artifact import Store, file_hash
+from limbeck.artifact import Store, file_hash, let_read
 from limbeck.errors import DataError, RecipeError
 from limbeck.recipe import read_recipe
 from limbeck.stages import general
@@ -175,10 +175,18 @@ def test_whoever_may_read_a_new_file_may_read_an_artifact(finished: Finished, tm
     fresh.touch()
     files = [path for path in finished.store.glob("*-*/**/*") if path.is_file()]
     assert {path.stat().st_mode for path in files} == {fresh.stat().st_mode}
+    fresh.chmod(0o600)
+    kept = tmp_path / "kept"
+    kept.touch(0o640)
+    kept.chmod(0o640)
+    let_read([fresh, kept, tmp_path])
+    assert fresh.stat().st_mode == files[0].stat().st_mode
+    assert kept.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("init", ["teacher", "random"])
 def test_a_narrower_student_is_made_by_its_recipe(finished: Finished, kept_store: Path, init: str):
+    # The teacher has few positions, so its neurons are asked by blocks no longer than phase 1's.
     recipe = read_recipe(finished.recipe, ["student.feed_forward=0.5", f"student.init={init}"])
     made = pipeline.run(recipe, Store(kept_store), until="student").artifacts["student"]
     count = json.loads((made.path("model") / "config.json").read_text())["intermediate_size"]

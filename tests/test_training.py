@@ -583,6 +583,13 @@ def test_attention_is_eager_while_a_cpu_trains_in_bf16(
     run(tmp_path, model, terms=terms, steps=2, machine=machine)
     assert seen == {expected} and model.config._attn_implementation == "sdpa"
 
+    def broken(model: PreTrainedModel, batch: Batch) -> Terms:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        run(tmp_path / "broken", model, terms=broken, steps=2, machine=machine)
+    assert model.config._attn_implementation == "sdpa"
+
 
 def test_training_leaves_neither_precision_nor_compilation_in_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 """Version of the store's layout; a store of a newer one is refused."""
 
-
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 _FOLDER = re.compile(r"([a-z]+)-[0-9a-f]{12}")
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # What safetensors and torch say of a full disk; neither raises OSError.
@@ -192,7 +193,7 @@ class Store:
         folder = self.folder(manifest.stage, manifest.key)
         work = folder / "work"
         with disk_errors(folder):
-            share(folder)
+            let_read(path for path in folder.rglob("*") if work not in path.parents)
             values = asdict(manifest)
             values["files"] = {
                 path.relative_to(folder).as_posix(): {
@@ -282,17 +283,16 @@ def copy_folder(source: Path, output: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def share(place: Path) -> None:
-    """Give a file, or all files of a folder, the permissions that a new file has here.
+def let_read(places: Iterable[Path]) -> None:
+    """Give files that safetensors wrote the permissions that other new files have.
 
-    safetensors leaves its own readable by their owner alone, and whoever serves a model may be
-    another.
+    It leaves them readable by their owner alone, and whoever serves a model may be another. Files
+    with other permissions, and those of other owners, stay as they are.
     """
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in (place, *place.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            path.chmod(0o666 & ~mask)
+    for path in places:
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o777 == 0o600:
+            with suppress(PermissionError):
+                path.chmod(0o666 & ~_UMASK)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -46,7 +46,8 @@ class Cost:
         products_per_piece: Multiplications by the layers' matrices, for one piece. The head is not
             counted, nor are norms.
         products_per_pair: Multiplications of attention, for one pair of pieces. Layers that attend
-            to a window of pieces are counted as if they attended to all.
+            to a window of pieces are counted as if they attended to all, and so is a last one that
+            attends for one piece.
         products_per_text: Multiplications by matrices that a graph does for one piece of a text
             alone.
     """

@@ -1,4 +1,4 @@
-"""What a budget buys: students by depth, width, pieces and precision, priced by what parts cost.
+"""What a budget buys: students by depth, neurons, pieces and precision, priced by what parts cost.
 
 Arithmetic only. `costs` measures the parts, `offer` puts both together for a recipe.
 """
@@ -161,7 +161,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Rates of two widths, between which all others lie.
+    """Rates with all neurons and with fewer, and by these two with any share.
 
     Args:
         whole: With all neurons.
@@ -314,9 +314,9 @@ def _beats(one: Configuration, other: Configuration) -> bool:
 
 
 def fullest(offered: Sequence[Configuration]) -> tuple[Configuration, ...]:
-    """Give of each depth, width and precision the one with the most pieces, in the order given.
+    """Give of each depth, share of neurons and precision the one with the most pieces.
 
-    Fewer pieces make a student smaller, and no faster.
+    They stay in the order given. Fewer pieces make a student smaller, and no faster.
     """
     most: dict[tuple[int, float, str], Configuration] = {}
     for one in offered:

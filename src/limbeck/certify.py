@@ -16,7 +16,7 @@ import numpy as np
 from limbeck import audit, corpus, vocabulary
 from limbeck.anatomy import anatomy, load_tokenizer
 from limbeck.architectures import special_ids
-from limbeck.artifact import check_new_folder, share, write_json
+from limbeck.artifact import check_new_folder, let_read, write_json
 from limbeck.audit import LanguageReport, VocabularyReport
 from limbeck.checkpoint import load_checkpoint
 from limbeck.checks import Check, run_checks
@@ -328,7 +328,7 @@ def _publishing(output: Path) -> Iterator[Path]:
     try:
         yield partial
         with corpus.writing(output):
-            share(partial)
+            let_read(partial.rglob("*"))
             partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

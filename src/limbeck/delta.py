@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from limbeck.artifact import share
+from limbeck.artifact import let_read
 from limbeck.errors import ArtifactError, ModelError
 from limbeck.piece_map import PieceMap
 
@@ -582,7 +582,7 @@ def _write(
     temporary = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         save_file(stored, temporary, header)
-        share(temporary)
+        let_read([temporary])
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

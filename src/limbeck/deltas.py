@@ -15,7 +15,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.artifact import check_new_folder, disk_errors, file_hash, share, write_json
+from limbeck.artifact import check_new_folder, disk_errors, file_hash, let_read, write_json
 from limbeck.errors import ArtifactError, ModelError
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _rewritten(model: Path, output: Path) -> Iterator[tuple[dict[str, Any], Path
             shutil.copytree(model, partial)
             yield tensors, partial
             save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-            share(partial)
+            let_read(partial.rglob("*"))
             partial.replace(output)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -177,9 +177,10 @@ def refitted(
     lost[chosen] = False
     stay = chosen if bias is None else torch.cat([chosen, torch.tensor([total])])
     missing = weight.cpu().double()[:, lost] @ whole[:total][lost][:, stay]
-    ridge = RIDGE * whole.diagonal()[:-1].mean()
+    # A block in which no neuron ever acts has nothing to refit: any ridge leaves it as it is.
+    ridge = RIDGE * whole.diagonal()[:-1].mean() or 1.0
     known = whole[stay][:, stay]
-    known.diagonal().add_(ridge)
+    known.diagonal()[: len(chosen)] += ridge
     change = torch.linalg.solve(known, missing, left=False).to(weight)
     found = weight[:, chosen] + change[:, : len(chosen)]
     return found, None if bias is None else bias + change[:, -1]

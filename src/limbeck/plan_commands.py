@@ -39,7 +39,7 @@ def plan(
     """Tell what is done, what will run, and which field made it differ.
 
     Reads recipes of `limbeck run` and of `limbeck pretrain`. With --budget: which depth,
-    width, vocabulary and precision of student answers in that time and weighs no more, by
+    neurons, vocabulary and precision of student answers in that time and weighs no more, by
     costs measured on this machine in about a minute; nothing is trained, no weights are read.
     """
     from limbeck.pretrain_recipe import read_any_recipe

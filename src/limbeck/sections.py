@@ -311,7 +311,8 @@ class Student(Section):
     feed_forward: float = knob(
         1.0,
         "Share of each feed-forward block's neurons that stay: those that add most on the corpora.",
-        reason="S1 and S2 keep all; a quarter cost 0.3 points at our scale (results/narrow.md)",
+        unit="share",
+        reason="S1 and S2 keep all; a quarter was as good in one test (results/narrow.md)",
         gt=0,
         le=1,
     )

@@ -159,8 +159,8 @@ def offer_lines(found: "Offer") -> Iterator[str]:
     costs, missed = found.costs, found.nearest
     if missed is None:
         yield (
-            "Of each depth, width and precision the most pieces that fit; fewer make it smaller, "
-            f"not faster. --json has all {len(found.configurations)}."
+            "Of each depth, share of neurons and precision the most pieces that fit; fewer make it "
+            f"smaller, not faster. --json has all {len(found.configurations)}."
         )
     else:
         yield (

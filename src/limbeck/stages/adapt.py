@@ -152,7 +152,7 @@ def _learn(job: Job[AnyAdapting], language: str) -> "SparseDelta":
     )
     if after >= before:
         log.warning(
-            "adapt: %s: held-out loss %.3f before, %.3f after; its delta does harm: raise "
+            "adapt: %s: held-out loss %.3f before, %.3f after; its delta does not help: raise "
             "adapt.steps, lower adapt.learning_rate, or give more text",
             language,
             before,

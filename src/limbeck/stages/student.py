@@ -13,17 +13,18 @@ from limbeck.stages.text import open_corpora
 
 _READ_PIECES = 32_768
 """Of text, by which neurons are chosen: ten for each neuron of a base model's blocks."""
-_BLOCK_PIECES = 128
 
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     random = recipe.student.init == "random"
+    share = recipe.student.feed_forward
+    read = {} if random else {"block_pieces": recipe.general.block_pieces}
     return {
         "plan": list(layer_plan_of(recipe)),
         "init": recipe.student.init,
         **({"seed": recipe.seed} if random else {}),
-        # The entry stands only where something is left out: students made before keep their keys.
-        **({"feed_forward": share} if (share := recipe.student.feed_forward) < 1 else {}),
+        # These stand only where something is left out: students made before keep their keys.
+        **({"feed_forward": share, **read} if share < 1 else {}),
     }
 
 
@@ -64,13 +65,14 @@ def _moments(job: Job, teacher: Any, plan: tuple[int, ...]) -> list[Any]:
     from limbeck.training import choose_device
 
     vocabulary, languages = job.inputs["vocabulary"], languages_of(job.recipe)
+    length = job.recipe.general.block_pieces
     texts = open_corpora(
         vocabulary.path("blocks"),
         vocabulary.path("tokenizer"),
         languages=languages,
-        block_pieces=_BLOCK_PIECES,
+        block_pieces=length,
     ).train
-    each = max(1, _READ_PIECES // (_BLOCK_PIECES * len(languages)))
+    each = max(1, _READ_PIECES // (length * len(languages)))
     batches = (
         torch.from_numpy(blocks.block(int(number)))[None]
         for blocks in texts.values()
