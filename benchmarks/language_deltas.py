@@ -353,11 +353,12 @@ HEAD = """# Language deltas in zero-shot transfer
 
 Made by `python -m benchmarks.language_deltas run …` and `table`; machine: {machine}; {settled};
 one thread a process. A language's delta: LT-SFT by masked language modelling (4 % of the
-encoder's entries, norms and head held, L1 0.1), one seed. Lines that hold a sentence of a test set are taken out of
-the text first (*of tests*); of the *lines* that are left, a hundredth is held out by hash: never
-trained on, it chooses among five states of the weights. *Before* and *after*: its masked pieces'
-loss in nats, on at most 64 blocks of 128 pieces. The teacher may have read all of the text before,
-test sentences and held-out lines included. *s*: seconds of both trainings, text and all.
+encoder's entries, norms and head held, L1 0.1), one seed. Lines that hold a sentence of a test
+set are taken out of the text first (*of tests*); of the *lines* that are left, a hundredth is
+held out by hash: never trained on, it chooses among five states of the weights. *Before* and
+*after*: its masked pieces' loss in nats, on at most 64 blocks of 128 pieces. The teacher may have
+read all of the text before, test sentences and held-out lines included. *s*: seconds of both
+trainings, text and all.
 
 Tasks as in `benchmarks/tunings.py`: the first English sentences (pos 3,000 × 2 passes, ner 1,800 ×
 5, parsing 2,000 × 2), selected on up to 300 of English dev, scored on the first 300 test sentences

@@ -363,15 +363,15 @@ def told(task: Task, runs: list[np.ndarray], against: list[np.ndarray] | None) -
 
 HEAD = """# Full tuning, LT-SFT and LoRA
 
-Made by `python -m benchmarks.tunings run …` and `table`; machine: {machine}; {settled};
-one thread a process, two processes side by side. Learned from the first English sentences (pos
-3,000 × 2 passes, ner 1,800 × 5, parsing 2,000 × 2; the shipped recipes read more), selected on up to 300 of English dev,
-scored on the first 300 test sentences of each language, in percent. Full tuning and LT-SFT at a
-rate of 3e-4, LoRA (every matrix of the layers, rank 40: as many numbers as 8 %) at 3e-3. First
-the mean over seeds, for full tuning with a 95 % interval; for the others the difference to full
-tuning with its interval, in which seeds and sentences are resampled. *MB*: what has to be
-published, the head included. *s*: seconds of the training, that of LT-SFT without its first one,
-which is the full one.
+Made by `python -m benchmarks.tunings run …` and `table`; machine: {machine}; {settled}; one
+thread a process, two processes side by side. Learned from the first English sentences (pos 3,000
+× 2 passes, ner 1,800 × 5, parsing 2,000 × 2; the shipped recipes read more), selected on up to
+300 of English dev, scored on the first 300 test sentences of each language, in percent. Full
+tuning and LT-SFT at a rate of 3e-4, LoRA (every matrix of the layers, rank 40: as many numbers as
+8 %) at 3e-3. First the mean over seeds, for full tuning with a 95 % interval; for the others the
+difference to full tuning with its interval, in which seeds and sentences are resampled. *MB*:
+what has to be published, the head included. *s*: seconds of the training, that of LT-SFT without
+its first one, which is the full one.
 """
 
 
