@@ -39,7 +39,7 @@ def quick(p50_ms: float = 1.0):
 
 
 EVERY = [(one, head) for one in sorted(ARCHITECTURES) for head in ("tagging", "text", "tree")]
-OFTEN = {("bert", "text"), ("xlm-roberta", "tagging")}
+OFTEN = {("bert", "text")}
 
 
 @pytest.mark.parametrize(
