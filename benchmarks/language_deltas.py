@@ -33,6 +33,7 @@ from benchmarks.tunings import (
     Data,
     Pupil,
     common_parser,
+    counts_on,
     interval,
     keep_to,
     pace_of,
@@ -241,23 +242,13 @@ def measure(
     place: Path,
 ) -> None:
     """Write what the two task deltas of a seed cost, and how all four systems answer."""
-    from limbeck.finetune import predict
-
     pupil = teacher_of(given, task, data, seed=seed)
     costs: dict[str, Any] = {}
     counted: dict[str, np.ndarray] = {}
 
     def answer(model: Any, system: str, language: str) -> None:
-        examples = data.tests[language]
-        found = predict(
-            model,
-            pupil.tokenizer,
-            task=task,
-            examples=examples,
-            labels=data.labels,
-            max_pieces=MAX_PIECES,
-        )
-        counted[f"{system}|{language}"] = task.statistics(examples, found)
+        found = counts_on(language, task, data, model, pupil.tokenizer)
+        counted[f"{system}|{language}"] = found
 
     ways = ((WITHOUT, ALONE, None), (LEFT, SWAPPED, deltas[SOURCE]))
     for as_tuned, swapped, speaks in ways:

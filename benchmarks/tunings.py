@@ -271,26 +271,27 @@ def run(given: argparse.Namespace) -> None:
             measure(task, data, pupil, place=given.out / f"{name}.student.{seed}", **how)
 
 
-def measure(task: Task, data: Data, pupil: Pupil, *, place: Path, seed: int, precision: str) -> Any:
-    """Write what each tuning of a pupil cost and how it answers; give the one tuned in full."""
+def counts_on(language: str, task: Task, data: Data, model: Any, tokenizer: Any) -> np.ndarray:
+    """Give what a model's answers on a test set count for the metrics, [N, K]."""
     from limbeck.finetune import predict
 
+    examples = data.tests[language]
+    found = predict(
+        model, tokenizer, task=task, examples=examples, labels=data.labels, max_pieces=MAX_PIECES
+    )
+    return task.statistics(examples, found)
+
+
+def measure(task: Task, data: Data, pupil: Pupil, *, place: Path, seed: int, precision: str) -> Any:
+    """Write what each tuning of a pupil cost and how it answers; give the one tuned in full."""
     costs: dict[str, Any] = {}
     counted: dict[str, np.ndarray] = {}
     whole = None
     for row, model, cost in tunings_of(task, data, pupil, seed=seed, precision=precision):
         whole = model if whole is None else whole
         costs[row] = cost
-        for language, examples in data.tests.items():
-            found = predict(
-                model,
-                pupil.tokenizer,
-                task=task,
-                examples=examples,
-                labels=data.labels,
-                max_pieces=MAX_PIECES,
-            )
-            counted[f"{row}|{language}"] = task.statistics(examples, found)
+        for language in data.tests:
+            counted[f"{row}|{language}"] = counts_on(language, task, data, model, pupil.tokenizer)
     np.savez_compressed(f"{place}.npz", **counted)  # type: ignore[arg-type]
     place.with_name(f"{place.name}.json").write_text(json.dumps(costs, indent=1) + "\n")
     return whole
