@@ -29,6 +29,7 @@ from benchmarks.tunings import (
     ATTENTION,
     LANGUAGES,
     MAX_PIECES,
+    RATE_OF,
     SETTINGS,
     Data,
     Pupil,
@@ -47,6 +48,7 @@ from benchmarks.zero_shot import machine_line
 from limbeck.tasks import TASKS, Task
 
 SOURCE, *TARGETS = LANGUAGES
+RATE = 3e-4
 DENSITY = 0.08
 """Of a task's delta; a language's is the package's default."""
 STEPS = 100
@@ -86,7 +88,7 @@ def learn(language: str, folder: Path, given: argparse.Namespace) -> None:
     from limbeck.sparse_tuning import DELTA
 
     started = time.monotonic()
-    adaptation = Adaptation(steps=given.steps)
+    adaptation = Adaptation(steps=given.steps, learning_rate=given.rate)
     work = folder / f"work.{given.steps}"
     text, lines = pack_text(language, work, given, block_pieces=adaptation.block_pieces)
     before, after = adapt(
@@ -199,7 +201,7 @@ def tuned(
             model,
             pupil.tokenizer,
             lesson=Lesson(task, data.train, data.dev, data.labels, MAX_PIECES),
-            pace=pace_of(task, seed=seed),
+            pace=pace_of(task, rate=RATE_OF["lt-sft"], seed=seed),
             work=Path(folder),
             machine=Machine(precision=precision),
             tuning=Tuning(kind="lt-sft", density=DENSITY),
@@ -214,7 +216,8 @@ def tuned(
 
 def run(given: argparse.Namespace) -> None:
     """Carry out what is not there yet."""
-    asked = {one: getattr(given, one) for one in ("precision", "steps", "sentences", "targets")}
+    names = ("precision", "steps", "rate", "sentences", "targets")
+    asked = {one: getattr(given, one) for one in names}
     keep_to(given.out, **asked)
     make_deltas(given)
     deltas = read_deltas(given)
@@ -368,9 +371,10 @@ First the mean over seeds, for *without* with a 95 % interval; for the others th
 
 def main() -> None:
     """Run or print."""
-    parser = common_parser(__doc__)
-    parser.add_argument("--targets", nargs="+", default=TARGETS)
+    parser = common_parser(__doc__, "run", "table")
+    parser.add_argument("--targets", nargs="*", default=TARGETS)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rate", type=float, default=RATE, help="peak, of a language's trainings")
     parser.add_argument("--sentences", type=int, help="of every part: to try the path out")
     parser.add_argument("--only-deltas", action="store_true")
     given = parser.parse_args()

@@ -3,7 +3,8 @@
     python -m benchmarks.quality --store STORE --runs sentiment.student--both-phases.0 … --out FILE
 
 Of each run the student is exported as its stage `export` would, judged on the source's dev data,
-and torch and the bundle are scored on every test set. Adds a line of JSON to FILE for each run and
+and torch and the bundle are scored on every test set; "same answers" is the share of answers that
+8 bits leave. Adds a line of JSON to FILE for each run and
 way to round; prints a Markdown table of all that FILE holds.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 from limbeck.answering import TaskModel
 from limbeck.bundle import bytes_on_disk
-from limbeck.evaluate import compare
+from limbeck.evaluate import compare, loyalty
 from limbeck.export import TOLERANCE, Gate, make_bundle
 from limbeck.judge import load_tuned
 from limbeck.recipe import Recipe
@@ -28,7 +29,7 @@ from limbeck.stages.record import languages_of
 
 HEAD = (
     "| run | way | MB | kept in fp32 | dev, n | dev, difference | test set | n | torch | bundle | "
-    "difference, 95 % interval |"
+    "difference, 95 % interval | same answers |"
 )
 
 
@@ -61,14 +62,10 @@ def difference(
     recipe: Recipe, whole: TaskModel, shipped: TaskModel, examples: Any
 ) -> dict[str, Any]:
     """Score both on a test set, with the difference's interval."""
-    found = compare(
-        whole.task,
-        examples,
-        shipped.answer(examples),
-        whole.answer(examples),
-        resamples=recipe.evaluate.resamples,
-    )
-    return {**found.to_dict(), "n": len(examples)}
+    answers = [model.answer(examples) for model in (shipped, whole)]
+    found = compare(whole.task, examples, *answers, resamples=recipe.evaluate.resamples)
+    same = loyalty(whole.task, *answers)
+    return {**found.to_dict(), "n": len(examples), "same": same}
 
 
 def lines_of(row: dict[str, Any]) -> list[str]:
@@ -82,7 +79,8 @@ def lines_of(row: dict[str, Any]) -> list[str]:
         start
         + f"| {place} | {one['n']} | {100 * one['b']:.2f} | {100 * one['a']:.2f} "
         + f"| {100 * one['difference']:+.2f} "
-        + f"[{100 * one['interval'][0]:+.2f}, {100 * one['interval'][1]:+.2f}] |"
+        + f"[{100 * one['interval'][0]:+.2f}, {100 * one['interval'][1]:+.2f}] "
+        + f"| {100 * one['same']:.2f} % |"
         for place, one in row["places"].items()
     ]
 
@@ -107,7 +105,7 @@ def main() -> None:
         record = json.loads((given.store / "runs" / f"{name}.json").read_text())
         with given.out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(rows_of(record, way)) + "\n")
-    print("\n".join([HEAD, "|---|---|" + "---:|" * 4 + "---|" + "---:|" * 4]))
+    print("\n".join([HEAD, "|---|---|" + "---:|" * 4 + "---|" + "---:|" * 5]))
     for line in given.out.read_text(encoding="utf-8").splitlines():
         print("\n".join(lines_of(json.loads(line))))
 

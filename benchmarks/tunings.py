@@ -1,12 +1,14 @@
 """Full tuning, LT-SFT at four densities and LoRA: teacher and student, three tasks, three targets.
 
+    python -m benchmarks.tunings rates --data DATA --teacher TEACHER --out FOLDER
     python -m benchmarks.tunings run --data DATA --teacher TEACHER --store STORE --out FOLDER
     python -m benchmarks.tunings table --out FOLDER > results/tunings.md
 
-`run` tunes on the first English sentences of a task and scores the first test sentences of each
-language. Each task and seed leaves files in FOLDER and is not done again, so several processes may
-share the work (`--tasks`, `--seeds`). The first training of LT-SFT is the full one, so it is
-carried out once for all densities. The student is phase 1's of the shipped recipe `parsing`
+`rates` tries learning rates on the teacher, with a seed that `run` does not take, and scores
+English dev alone. `run` tunes on the first English sentences of a task and scores the first test
+sentences of each language. Each task and seed leaves files in FOLDER and is not done again, so
+several processes may share the work (`--tasks`, `--seeds`). The first training of LT-SFT, a full
+one, is carried out once for all densities. The student is phase 1's of the shipped recipe `parsing`
 (English and the three targets); its phase 2 is distilled from the teacher that was tuned in full,
 without unlabelled text. No target's label is read but for the scores.
 """
@@ -17,7 +19,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,10 @@ LANGUAGES = ("eng", "yor", "hau", "pcm")
 DENSITIES = (0.01, 0.04, 0.08, 0.16)
 RANK = 40
 """Of LoRA: as many numbers as LT-SFT moves at 8 % of afro-mini (1.02 M)."""
-LORA_RATE = 3e-3
-RATE = 3e-4
+RATE_OF = {"full": 1e-3, "lt-sft": 3e-3, "lora": 1e-3}
+"""Of each kind the best of `rates`, by the mean of pos and ner."""
+RATES, RATES_SEED, RATES_DENSITY = (3e-4, 1e-3, 3e-3), 9, 0.08
+"""What `rates` tries."""
 SETTLED = "settled.json"
 ATTENTION: Any = "eager"
 """Sentences are short: faster than SDPA in bf16 (results/machine.md)."""
@@ -98,14 +102,18 @@ def read(task: str, root: Path, languages: Sequence[str] = LANGUAGES) -> Data:
     return Data(whole.labels, learned, tuple(dev[:DEV]), tests)
 
 
-def variants() -> dict[str, Any]:
-    """Give each way of tuning by its row."""
+def ways_of(
+    densities: Sequence[float] = DENSITIES, rates: Mapping[str, float] = RATE_OF
+) -> dict[str, tuple[Any, float]]:
+    """Give each way of tuning and its learning rate by its row."""
     from limbeck.sections import Tuning
 
     sparse = {
-        f"LT-SFT {100 * share:g} %": Tuning(kind="lt-sft", density=share) for share in DENSITIES
+        f"LT-SFT {100 * share:g} %": Tuning(kind="lt-sft", density=share) for share in densities
     }
-    return {"full": Tuning(), **sparse, f"LoRA, rank {RANK}": Tuning(kind="lora", rank=RANK)}
+    lora = {f"LoRA, rank {RANK}": Tuning(kind="lora", rank=RANK)}
+    every = {"full": Tuning(), **sparse, **lora}
+    return {row: (tuning, rates[tuning.kind]) for row, tuning in every.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,58 +126,83 @@ class Pupil:
 
 
 def tunings_of(
-    task: Task, data: Data, pupil: Pupil, *, seed: int, precision: Any
+    task: Task,
+    data: Data,
+    pupil: Pupil,
+    *,
+    ways: Mapping[str, tuple[Any, float]],
+    seed: int,
+    precision: Any,
 ) -> Iterator[tuple[str, Any, dict[str, float]]]:
-    """Tune a pupil in every way; give each row, its model, and what it cost. In full comes first.
+    """Tune a pupil in every way; give each row, its model, and what it cost.
 
     Args:
         task: The record.
         data: What is learned.
         pupil: What is tuned.
+        ways: Row to its tuning and learning rate; in full comes first.
         seed: Of the order of the sentences.
         precision: Of the training; answers are given in fp32.
     """
-    from limbeck.finetune import Lesson, tune
     from limbeck.parameters import encoder_tensors, head_tensors
-    from limbeck.sections import Machine
     from limbeck.sparse import choose
     from limbeck.sparse_tuning import DELTA, entries_of, keep_chosen
 
-    lesson = Lesson(task, data.train, data.dev, data.labels, MAX_PIECES)
     before = {n: one.detach().clone() for n, one in encoder_tensors(pupil.load()).items()}
-    whole: Any = None
-    for row, tuning in variants().items():
-        rate = LORA_RATE if tuning.kind == "lora" else RATE
-        pace = pace_of(task, rate=rate, seed=seed)
-        model = pupil.load()
-        heads = sum(one.numel() for one in head_tensors(model).values())
+    wholes: dict[float, Any] = {}
+    how = {"seed": seed, "precision": precision}
+    for row, (tuning, rate) in ways.items():
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             if tuning.kind == "lt-sft":
-                after = {n: one.detach() for n, one in encoder_tensors(whole).items()}
+                if rate not in wholes:
+                    first = work / "first"
+                    wholes[rate], _ = learned(task, data, pupil, work=first, rate=rate, **how)
+                after = {n: one.detach() for n, one in encoder_tensors(wholes[rate]).items()}
                 keep_chosen(choose(before, after, entries_of(before, tuning)), work)
-            started = time.monotonic()
-            history = tune(
-                model,
-                pupil.tokenizer,
-                lesson=lesson,
-                pace=pace,
-                work=work,
-                machine=Machine(precision=precision),
-                terms=pupil.terms,
-                tuning=tuning,
-            )
-            cost = {
-                "seconds": time.monotonic() - started,
-                "pieces_per_second": float(np.median(rates_in(history))),
-                "dev": max(r["judged"] for r in history if "judged" in r),
-                "bytes": _bytes(tuning, work / DELTA, before, heads),
-            }
-        whole = model if whole is None else whole
+            model, cost = learned(task, data, pupil, work=work, rate=rate, tuning=tuning, **how)
+            heads = sum(one.numel() for one in head_tensors(model).values())
+            cost["bytes"] = _bytes(tuning, work / DELTA, before, heads)
+        if tuning.kind == "full":
+            wholes[rate] = model
         yield row, model, cost
 
 
-def pace_of(task: Task, *, rate: float = RATE, seed: int) -> Any:
+def learned(
+    task: Task,
+    data: Data,
+    pupil: Pupil,
+    *,
+    work: Path,
+    rate: float,
+    seed: int,
+    precision: Any,
+    tuning: Any = None,
+) -> tuple[Any, dict[str, float]]:
+    """Tune a pupil one way, in full unless told otherwise; give its model, and what it cost."""
+    from limbeck.finetune import Lesson, tune
+    from limbeck.sections import Machine, Tuning
+
+    model = pupil.load()
+    started = time.monotonic()
+    history = tune(
+        model,
+        pupil.tokenizer,
+        lesson=Lesson(task, data.train, data.dev, data.labels, MAX_PIECES),
+        pace=pace_of(task, rate=rate, seed=seed),
+        work=work,
+        machine=Machine(precision=precision),
+        terms=pupil.terms,
+        tuning=tuning or Tuning(),
+    )
+    return model, {
+        "seconds": time.monotonic() - started,
+        "pieces_per_second": float(np.median(rates_in(history))),
+        "dev": max(row["judged"] for row in history if "judged" in row),
+    }
+
+
+def pace_of(task: Task, *, rate: float, seed: int) -> Any:
     """Give how long and how fast a task is learned."""
     from limbeck.finetune import Pace
 
@@ -271,6 +304,24 @@ def run(given: argparse.Namespace) -> None:
             measure(task, data, pupil, place=given.out / f"{name}.student.{seed}", **how)
 
 
+def try_rates(given: argparse.Namespace) -> None:
+    """Write English dev's scores of each way at each rate; what is there is not done again."""
+    keep_to(given.out, precision=given.precision)
+    how = {"seed": RATES_SEED, "precision": given.precision}
+    for name in given.tasks:
+        place = given.out / f"rates.{name}.json"
+        if place.exists():
+            continue
+        task, data = TASKS[name], read(name, given.data)
+        pupil = teacher_of(given, task, data, seed=RATES_SEED)
+        found: dict[str, dict[str, float]] = {}
+        for rate in RATES:
+            ways = ways_of([RATES_DENSITY], dict.fromkeys(RATE_OF, rate))
+            for row, _, cost in tunings_of(task, data, pupil, ways=ways, **how):
+                found.setdefault(row, {})[f"{rate:g}"] = cost["dev"]
+        place.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def counts_on(language: str, task: Task, data: Data, model: Any, tokenizer: Any) -> np.ndarray:
     """Give what a model's answers on a test set count for the metrics, [N, K]."""
     from limbeck.finetune import predict
@@ -287,7 +338,8 @@ def measure(task: Task, data: Data, pupil: Pupil, *, place: Path, seed: int, pre
     costs: dict[str, Any] = {}
     counted: dict[str, np.ndarray] = {}
     whole = None
-    for row, model, cost in tunings_of(task, data, pupil, seed=seed, precision=precision):
+    how = {"seed": seed, "precision": precision}
+    for row, model, cost in tunings_of(task, data, pupil, ways=ways_of(), **how):
         whole = model if whole is None else whole
         costs[row] = cost
         for language in data.tests:
@@ -339,7 +391,7 @@ def table(given: argparse.Namespace) -> None:
             print(f"### {name}, {system}: {task.primary}, {len(places)} seeds\n")
             heads = ["tuning", "MB", "s", "eng dev", *LANGUAGES]
             print("| " + " | ".join(heads) + " |\n|---|" + "---:|" * (len(heads) - 1))
-            for row in variants():
+            for row in ways_of():
                 cells = [row]
                 cells.append(f"{np.mean([one[row]['bytes'] for one in costs]) / 1e6:.2f}")
                 cells.append(f"{np.mean([one[row]['seconds'] for one in costs]):.0f}")
@@ -376,12 +428,12 @@ its first one, which is the full one.
 """
 
 
-def common_parser(about: str | None) -> argparse.ArgumentParser:
+def common_parser(about: str | None, *whats: str) -> argparse.ArgumentParser:
     """Give what every benchmark of tunings is asked, and have limbeck tell what it does."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("limbeck").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=whats)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -393,10 +445,10 @@ def common_parser(about: str | None) -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run or print."""
-    parser = common_parser(__doc__)
+    parser = common_parser(__doc__, "rates", "run", "table")
     parser.add_argument("--store", type=Path)
     given = parser.parse_args()
-    (run if given.what == "run" else table)(given)
+    {"rates": try_rates, "run": run, "table": table}[given.what](given)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from conftest import Told
 from limbeck import distil, pipeline
 from limbeck.artifact import Store
-from limbeck.delta import SparseDelta, add, base_hash
+from limbeck.delta import SparseDelta, add, apply, base_hash
 from limbeck.encoder import load_encoder
 from limbeck.errors import ArtifactError, LimbeckError, ModelError
 from limbeck.language_switch import LanguageSwitch
@@ -23,6 +23,7 @@ from limbeck.recipe import read_recipe, toml_string
 from limbeck.report import write_report
 from limbeck.student import trim_delta, trim_model
 from limbeck.watch import Watch
+from test_sparse import published, sft_folder
 
 Call = Callable[..., Told]
 Runs = Callable[..., pipeline.Run]
@@ -126,6 +127,37 @@ def test_a_delta_at_hand_is_not_learned_again(run: Runs, tmp_path: Path):
     weights, found = (load_file(each / "model.safetensors") for each in (one, other))
     assert weights.keys() == found.keys()
     assert all(torch.allclose(weights[name], found[name], atol=1e-6) for name in weights)
+
+
+def test_a_published_sft_s_folder_stands_for_a_language(
+    run: Runs, tiny_teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    learned = deltas_of(run("adapted", *SPARSE))["aaa"]
+    whole = encoder_tensors(load_encoder(tiny_teacher, head="mlm"))
+    changed = {name: torch.zeros_like(one) for name, one in whole.items()}
+    apply(changed, learned, foreign=True)
+    # As published: a head's tensors among them, and no word of the base.
+    diffs = {name: published(one) for name, one in changed.items()}
+    diffs["head.norm.weight"] = published(torch.ones(8))
+    dense = {"head.dense.weight": torch.ones(2, 2)}
+    folder = sft_folder(tmp_path, {"diffs": diffs, "abs": dense})
+    given = f"adapt.deltas.aaa={toml_string(folder)}"
+    with pytest.raises(LimbeckError, match="teacher.foreign"):
+        run("published", given, *SPARSE, until="adapt")
+    found = run("published", given, "teacher.foreign=true", *SPARSE, until="adapt")
+    assert found.artifacts["adapt"].manifest.section["languages"] == ["bbb"]
+    read = deltas_of(found)["aaa"]
+    assert {name for name, part in read.parts.items() if len(part)} == {
+        name for name, part in learned.parts.items() if len(part)
+    }
+    assert len(read) == len(learned) and not read.dense
+    assert "adapt.deltas.aaa: left out, not of the encoder: head.norm.weight" in caplog.text
+    put_on = {name: torch.zeros_like(one) for name, one in changed.items()}
+    apply(put_on, read, foreign=True)
+    assert all(torch.equal(put_on[name], changed[name]) for name in changed)
+    sft_folder(tmp_path, {"diffs": {f"bert.{name}": one for name, one in diffs.items()}})
+    with pytest.raises(ModelError, match="no tensor of the delta is one of the teacher's encoder"):
+        run("published", given, "teacher.foreign=true", *SPARSE, until="adapt")
 
 
 def test_more_than_ten_labels_keep_their_order(run: Runs, tmp_path: Path):

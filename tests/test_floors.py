@@ -65,6 +65,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "last_rows",
         "tracing",
         "rounding",
+        "smoothing",
         "parameters",
         "encoder",
         "checkpoint",

@@ -238,8 +238,18 @@ def check_fit(
             )
 
 
-def check_base(tensors: Mapping[str, Tensor], delta: SparseDelta) -> None:
+def check_base(
+    tensors: Mapping[str, Tensor],
+    delta: SparseDelta,
+    *,
+    where: str = "base",
+    allow: str = "allow a foreign base",
+) -> None:
     """Refuse tensors that are not a delta's base, and a delta whose base is not known.
+
+    Args:
+        where: Told of the delta.
+        allow: How another base is allowed.
 
     Raises:
         ArtifactError: They are not.
@@ -248,10 +258,10 @@ def check_base(tensors: Mapping[str, Tensor], delta: SparseDelta) -> None:
     if not delta.base or found != delta.base:
         raise ArtifactError(
             "the model is not the delta's base",
-            where="base",
+            where=where,
             found=_short(found) if delta.base else "a delta that names no base",
             expected=_short(delta.base) if delta.base else "",
-            do="apply it to the model it was made from, or allow a foreign base",
+            do=f"apply it to the model it was made from, or {allow}",
         )
 
 

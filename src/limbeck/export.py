@@ -2,8 +2,9 @@
 
 The first gate compares the graph with torch on real sentences. The second scores the 8-bit graph
 beside the 32-bit one on labelled data, for multilingual models are known to lose almost all in 8
-bits. Matrices whose own products are far off stay in 32 bits from the start; where the score falls
-nevertheless, so do those whose rounding changes the outputs most.
+bits. What its matrices read is evened out for it; those whose own products are far off nevertheless
+stay in 32 bits from the start, and where the score falls for all that, so do those whose rounding
+changes the outputs most.
 Of several candidates, the fastest of those that pass is written.
 """
 
@@ -30,7 +31,7 @@ from limbeck.candidates import Candidate, candidates
 from limbeck.errors import ArtifactError, ExportError
 from limbeck.evaluate import loyalty, score
 from limbeck.last_rows import products_on_one_row
-from limbeck.parameters import cost_of
+from limbeck.parameters import base_prefix, cost_of
 from limbeck.rounding import (
     Rounding,
     dynamic,
@@ -40,6 +41,7 @@ from limbeck.rounding import (
     ranges_of,
     static,
 )
+from limbeck.smoothing import smoothed
 from limbeck.tasks import Task
 from limbeck.tasks.windows import Window
 from limbeck.tracing import inputs_of, to_onnx
@@ -56,6 +58,8 @@ CRUDE = 0.05
 """Share of its own size by which a product may be off in 8 bits; more, and the matrix stays in 32.
 What it gains stands in results/bundles.md.
 """
+CRUDE_IN_HEAD = 0.005
+"""The same of a head's matrix: nothing after it takes the error away, and it is small."""
 _CALIBRATING = 64
 """Sentences that give the ranges of activations and rank matrices."""
 _TIMED = 100
@@ -119,6 +123,7 @@ class _Traced:
         windows: Some sentences.
         pad_id: The padding piece.
         cost: Of a sentence.
+        body: What the names of the encoder's modules begin with; the others are the head's.
     """
 
     graph: onnx.ModelProto
@@ -127,6 +132,7 @@ class _Traced:
     windows: Sequence[Window]
     pad_id: int
     cost: Cost
+    body: str
 
     def by(self, backend: str, graph: onnx.ModelProto) -> TaskModel:
         """Give what answers the task by a graph with the same inputs."""
@@ -136,13 +142,21 @@ class _Traced:
         )
         return replace(self.asked, outputs=outputs)
 
+    def batches(self) -> list[dict[str, np.ndarray]]:
+        """Give the sentences as the graph reads them, one by one."""
+        padded = (side_by_side([one], self.pad_id) for one in self.windows)
+        return [read_of(one, self.inputs) for one in padded]
+
+    def _bears(self, name: str) -> float:
+        return CRUDE if name.startswith(self.body) else CRUDE_IN_HEAD
+
     def rounding(self, quantization: str) -> _Way:
         """Give how matrices are rounded, and those that do not bear it."""
-        batches = (side_by_side([one], self.pad_id) for one in self.windows)
-        read = [read_of(one, self.inputs) for one in batches]
+        read = self.batches()
         ranges = None if quantization == "dynamic" else ranges_of(self.graph, read)
         errors = errors_of(self.graph, read, ranges=ranges)
-        crude = [name for name in matrices(self.graph) if errors[name] > CRUDE]
+        most = {name: self._bears(name) for name in errors}
+        crude = [name for name in matrices(self.graph) if errors[name] > most[name]]
         return _Way(dynamic if ranges is None else partial(static, ranges=ranges), crude)
 
 
@@ -179,7 +193,10 @@ def export(
     graph = to_onnx(model, head=asked.task.head, windows=shown)
     inputs = inputs_of(model, asked.task.head)
     cost = cost_of(model, on_one_row=products_on_one_row(graph))
-    traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0, cost)
+    body = base_prefix(model)
+    traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0, cost, body)
+    if int8:
+        traced = replace(traced, graph=smoothed(graph, traced.batches()))
     if backend != "auto":
         whole = _in_32_bits(traced, wanted[0].backend, gate)
         return _tried(traced, wanted[0], whole, gate, tolerance=tolerance)

@@ -53,7 +53,7 @@ def dynamic(graph: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     if not nodes:  # onnxruntime takes an empty list for all
-        return _copy(graph)
+        return copied(graph)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         root = logging.getLogger()
@@ -61,7 +61,7 @@ def dynamic(graph: onnx.ModelProto, nodes: Sequence[str]) -> onnx.ModelProto:
         root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter has done
         try:
             quantize_dynamic(
-                _copy(graph),
+                copied(graph),
                 path,
                 op_types_to_quantize=["MatMul"],
                 nodes_to_quantize=list(nodes),
@@ -84,7 +84,7 @@ def static(graph: onnx.ModelProto, nodes: Sequence[str], *, ranges: Ranges) -> o
         nodes: Names of `matrices`.
         ranges: Of what these read; see `ranges_of`.
     """
-    small = _copy(graph)
+    small = copied(graph)
     chosen = set(nodes)
     stored = {one.name: one for one in small.graph.initializer}
     made: list[Any] = []
@@ -103,7 +103,7 @@ def static(graph: onnx.ModelProto, nodes: Sequence[str], *, ranges: Ranges) -> o
         made.append(helper.make_node("MatMul", [read, weight], node.output, name=node.name))
     del small.graph.node[:]
     small.graph.node.extend(made)
-    _drop_unused(small)
+    drop_unused(small)
     return small
 
 
@@ -115,7 +115,7 @@ def ranges_of(graph: onnx.ModelProto, batches: Iterable[Mapping[str, np.ndarray]
         batches: What the graph is run on, real sentences; by the names of its inputs.
     """
     found: dict[str, tuple[float, float]] = {}
-    for tables in _readings(graph, batches):
+    for tables in readings(graph, batches):
         for name, table in tables.items():
             # Nothing, padding's 0, must stay exactly that.
             least, most = found.get(name, (0.0, 0.0))
@@ -131,45 +131,78 @@ def errors_of(
 ) -> dict[str, float]:
     """Give how far the product of each matrix is off in 8 bits: a share of its own size.
 
-    Root of the summed squares, over all sentences; what a matrix reads is exact here, so the error
-    is its own. One large activation widens the step of all others: gated layers have such.
+    Root of the mean square over all pieces; what a matrix reads is exact here, so the error is its
+    own. One large activation widens the step of all others: gated layers have such.
 
     Args:
         graph: In 32 bits; it is not touched.
         batches: As `ranges_of` takes them.
         ranges: Of what matrices read; None: each batch's own, as by `dynamic`.
     """
+    readers = {
+        name: [(node, columns, rounded_columns(columns)) for node, columns in read.items()]
+        for name, read in readers_of(graph).items()
+    }
+    off = {name: [0.0, 0.0] for name in matrices(graph)}
+    for tables in readings(graph, batches):
+        for name, table in tables.items():
+            near = rounded(table, None if ranges is None else ranges[name])
+            for node, columns, short in readers[name]:
+                apart = squares_apart(near @ short, table @ columns)
+                off[node] = [off[node][0] + apart.sum(), off[node][1] + apart.size]
+    return {node: float(np.sqrt(total / max(pieces, 1))) for node, (total, pieces) in off.items()}
+
+
+def squares_apart(near: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Give of each piece how far its product is off, squared: a share of its own size, at most 1.
+
+    A loud piece drowns no other: what follows brings all of them to one size.
+
+    Args:
+        near: Products [..., M].
+        exact: The same in 32 bits.
+    """
+    off, size = (np.square(one).sum(axis=-1) for one in (near - exact, exact))
+    return np.minimum(off / np.maximum(size, _LEAST), 1.0)
+
+
+def rounded(table: np.ndarray, ends: tuple[float, float] | None = None) -> np.ndarray:
+    """Give what is left of activations in 8 bits.
+
+    Args:
+        table: Any shape.
+        ends: A range that holds 0; None: the table's own, 0 included.
+    """
+    least, most = (table.min(initial=0.0), table.max(initial=0.0)) if ends is None else ends
+    scale, zero = _step((float(least), float(most)))
+    return (np.clip(np.rint(table / scale) + zero, 0, 255) - zero) * scale
+
+
+def rounded_columns(columns: np.ndarray) -> np.ndarray:
+    """Give what is left of a matrix [N, M] in 8 bits, a scale a column."""
+    short, scale = _in_columns(columns)
+    return short * scale
+
+
+def readers_of(graph: onnx.ModelProto) -> dict[str, dict[str, np.ndarray]]:
+    """Give the `matrices` that read each tensor: name of the tensor to name to what it holds."""
     chosen, stored = set(matrices(graph)), {one.name: one for one in graph.graph.initializer}
-    readers: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    found: dict[str, dict[str, np.ndarray]] = {}
     for node in graph.graph.node:
         if node.name in chosen:
             columns = numpy_helper.to_array(stored[node.input[1]])
-            short, steps = _in_columns(columns)
-            readers.setdefault(node.input[0], []).append((node.name, columns, short * steps))
-    off, size = dict.fromkeys(chosen, 0.0), dict.fromkeys(chosen, 0.0)
-    for tables in _readings(graph, batches):
-        for name, table in tables.items():
-            ends = (
-                (min(0.0, table.min()), max(0.0, table.max())) if ranges is None else ranges[name]
-            )
-            scale, zero = _step(ends)
-            near = (np.clip(np.rint(table / scale) + zero, 0, 255) - zero) * scale
-            for node, columns, rounded in readers[name]:
-                exact = table @ columns
-                off[node] += float(np.square(near @ rounded - exact).sum())
-                size[node] += float(np.square(exact).sum())
-    return {node: float(np.sqrt(off[node] / max(size[node], _LEAST))) for node in off}
+            found.setdefault(node.input[0], {})[node.name] = columns
+    return found
 
 
-def _readings(
+def readings(
     graph: onnx.ModelProto, batches: Iterable[Mapping[str, np.ndarray]]
 ) -> Iterator[dict[str, np.ndarray]]:
     """Give what the matrices of a graph read of each batch, by the tensor's name."""
     import onnxruntime
 
-    chosen = set(matrices(graph))
-    names = sorted({node.input[0] for node in graph.graph.node if node.name in chosen})
-    open_graph = _copy(graph)
+    names = sorted(readers_of(graph))
+    open_graph = copied(graph)
     given = {one.name for one in open_graph.graph.output}
     more = [onnx.ValueInfoProto(name=name) for name in names if name not in given]
     open_graph.graph.output.extend(more)
@@ -188,15 +221,16 @@ def quantized(
     Args:
         graph: In 32 bits; it is not touched.
         keep: Names of `matrices` that stay as they are.
-        rounding: How the others are rounded. Tables of embeddings get a scale for each row, which
-            loses next to nothing.
+        rounding: How the others are rounded. Tables of embeddings get a scale for each row and a
+            factor for each column, which loses next to nothing.
     """
     small = rounding(graph, [one for one in matrices(graph) if one not in keep])
     _shorten_tables(small)
     return small
 
 
-def _copy(graph: onnx.ModelProto) -> onnx.ModelProto:
+def copied(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a graph's copy, to be changed."""
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
     return copy
@@ -237,7 +271,8 @@ def _stored(graph: onnx.ModelProto, columns: np.ndarray, name: str) -> Any:
     return helper.make_node("DequantizeLinear", names, [name], name=name, axis=1)
 
 
-def _drop_unused(graph: onnx.ModelProto) -> None:
+def drop_unused(graph: onnx.ModelProto) -> None:
+    """Take the constants out of a graph that nothing reads."""
     used = {name for node in graph.graph.node for name in node.input}
     left = [one for one in graph.graph.initializer if one.name in used]
     del graph.graph.initializer[:]
@@ -245,7 +280,7 @@ def _drop_unused(graph: onnx.ModelProto) -> None:
 
 
 def _shorten_tables(graph: onnx.ModelProto) -> None:
-    """Store tables that are looked up in by row as int8 with a scale a row."""
+    """Store tables that are looked up in by row as int8: a scale a row, a factor a column."""
     tables = {one.name: one for one in graph.graph.initializer}
     nodes = list(graph.graph.node)
     users: dict[str, list[Any]] = {}
@@ -259,19 +294,23 @@ def _shorten_tables(graph: onnx.ModelProto) -> None:
             made.append(node)
             continue
         rows = numpy_helper.to_array(table)
-        scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True), _LEAST) / 127
-        short = np.rint(rows / scale).astype(np.int8)
+        # Some columns are several times larger than the others; a row has one step for all.
+        factors = np.maximum(np.sqrt(np.square(rows).mean(axis=0)), _LEAST)
+        even = rows / factors
+        scale = np.maximum(np.abs(even).max(axis=1, keepdims=True), _LEAST) / 127
+        short = np.rint(even / scale).astype(np.int8)
         name = table.name
         graph.graph.initializer.remove(table)
-        graph.graph.initializer.append(numpy_helper.from_array(short, f"{name}.int8"))
-        scales = numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale")
-        graph.graph.initializer.append(scales)
+        for part, value in (("int8", short), ("scale", scale), ("factors", factors)):
+            kept = value if part == "int8" else value.astype(np.float32)
+            graph.graph.initializer.append(numpy_helper.from_array(kept, f"{name}.{part}"))
         index, out = node.input[1], node.output[0]
         made += [
             helper.make_node("Gather", [f"{name}.int8", index], [f"{out}.int8"]),
             helper.make_node("Cast", [f"{out}.int8"], [f"{out}.wide"], to=TensorProto.FLOAT),
             helper.make_node("Gather", [f"{name}.scale", index], [f"{out}.scale"]),
-            helper.make_node("Mul", [f"{out}.wide", f"{out}.scale"], [out]),
+            helper.make_node("Mul", [f"{out}.wide", f"{out}.scale"], [f"{out}.even"]),
+            helper.make_node("Mul", [f"{out}.even", f"{name}.factors"], [out]),
         ]
     del graph.graph.node[:]
     graph.graph.node.extend(made)

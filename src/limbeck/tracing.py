@@ -1,7 +1,9 @@
 """A torch model as an ONNX graph whose batch and lengths are free."""
 
+import ast
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +20,8 @@ from limbeck.last_rows import drop_unread_rows
 from limbeck.tasks.windows import Window
 
 OPSET = 20
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where the exporter notes the modules that a node is in."""
 
 
 class _Graph(nn.Module):
@@ -79,8 +83,25 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
     drop_unread_rows(graph)
     # Shapes noted before constants were folded would contradict those after.
     del graph.graph.value_info[:]
+    _name_products(graph)
     _forget_making(graph)
     return graph
+
+
+def _name_products(graph: onnx.ModelProto) -> None:
+    """Name each product after its module, as `model.layers.0.mlp.Wo`; a second one `…:2`.
+
+    A matrix is then told of by the name that it has in torch.
+    """
+    seen: Counter[str] = Counter()
+    for node in graph.graph.node:
+        noted = {one.key: one.value for one in node.metadata_props}.get(_SCOPES)
+        if node.op_type == "MatMul" and noted is not None:
+            # From the graph's own, "", over the model to the operator.
+            *scopes, _ = ast.literal_eval(noted)
+            module = scopes[-1].removeprefix("model.")
+            seen[module] += 1
+            node.name = module if seen[module] == 1 else f"{module}:{seen[module]}"
 
 
 def _forget_making(graph: onnx.ModelProto) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.adapt_recipe import AdaptRecipe
 from limbeck.deltas import delta_hash, read_delta
-from limbeck.errors import RecipeError
+from limbeck.errors import ModelError, RecipeError
 from limbeck.hub import content_hashes, model_folder
 from limbeck.recipe import Recipe
 from limbeck.sections import Adaptation
@@ -109,12 +109,22 @@ def _given(recipe: AnyAdapting) -> dict[str, "SparseDelta"]:
     encoder = encoder_tensors(_model(recipe))
     found = {}
     for language, path in given.items():
-        delta = read_delta(Path(path))
+        delta, where = read_delta(Path(path)), f"adapt.deltas.{language}"
         inside = {name: part for name, part in delta.parts.items() if name in encoder}
+        outside = sorted(name for name in delta.parts if name not in encoder)
+        if not inside:
+            raise ModelError(
+                "no tensor of the delta is one of the teacher's encoder",
+                where=where,
+                found=", ".join(outside[:3]) or "no tensors",
+                expected=f"such as {', '.join(list(encoder)[:3])}",
+            )
+        if outside:
+            log.warning("%s: left out, not of the encoder: %s", where, ", ".join(outside))
         found[language] = replace(delta, parts=inside, dense={})
         check_fit(encoder, inside, {})
         if not (isinstance(recipe, Recipe) and recipe.teacher.foreign):
-            check_base(encoder, found[language])
+            check_base(encoder, found[language], where=where, allow="set teacher.foreign")
     return found
 
 
