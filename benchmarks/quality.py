@@ -4,8 +4,8 @@
 
 Of each run the student is exported as its stage `export` would, judged on the source's dev data,
 and torch and the bundle are scored on every test set; "same answers" is the share of answers that
-8 bits leave. Adds a line of JSON to FILE for each run and
-way to round; prints a Markdown table of all that FILE holds.
+8 bits leave. Adds a line of JSON to FILE for each run and way to round; prints a Markdown table of
+all that FILE holds.
 """
 
 import argparse
