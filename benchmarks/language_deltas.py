@@ -185,7 +185,8 @@ def tuned(
         seed: Of the order of the sentences.
         precision: Of the training; answers are given in fp32.
     """
-    from limbeck.delta import SparseDelta, apply, base_hash
+    from limbeck.delta import SparseDelta, apply
+    from limbeck.delta_file import base_hash
     from limbeck.finetune import Lesson, tune
     from limbeck.parameters import encoder_tensors
     from limbeck.sections import Machine, Tuning
@@ -274,7 +275,7 @@ def switch_of(model: Any, pupil: Pupil, delta: Any, deltas: dict[str, Any]) -> A
     """
     import torch
 
-    from limbeck.delta import add
+    from limbeck.delta_arithmetic import add
     from limbeck.language_switch import LanguageSwitch
     from limbeck.parameters import encoder_tensors
 

@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from conftest import Told
 from limbeck import distil, pipeline
 from limbeck.artifact import Store
-from limbeck.delta import SparseDelta, add, apply, base_hash
+from limbeck.delta import SparseDelta, apply
+from limbeck.delta_arithmetic import add
+from limbeck.delta_file import base_hash
 from limbeck.encoder import load_encoder
 from limbeck.errors import ArtifactError, LimbeckError, ModelError
 from limbeck.language_switch import LanguageSwitch

@@ -15,24 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from limbeck import delta as module
+from limbeck import delta_file as module
 from limbeck.architectures import ARCHITECTURES
-from limbeck.delta import (
-    Part,
-    SparseDelta,
-    Undo,
-    add,
-    apply,
-    base_hash,
-    between,
-    density,
-    nbytes,
-    put,
-    remap,
-    revert_with,
-    scale,
-    take,
-)
+from limbeck.delta import SparseDelta, Undo, apply, between, put, take
+from limbeck.delta_arithmetic import add, density, nbytes, remap, revert_with, scale
+from limbeck.delta_file import Part, base_hash
 from limbeck.errors import ArtifactError, ModelError
 from limbeck.parameters import base_prefix, unique_tensors
 from limbeck.piece_map import PieceMap

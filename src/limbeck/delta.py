@@ -1,4 +1,4 @@
-"""Sparse deltas: what tuning changed in a model, how deltas add, and their files.
+"""Sparse deltas: what tuning changed in a model, put on another and taken off again.
 
 A delta holds differences, so that deltas add and scale: base + language + task. Its `base` is the
 hash of the model that the whole *sum* goes on, also for a task's delta that was tuned on top of a
@@ -7,82 +7,26 @@ language's.
 Subtracting does not undo an addition of floats: (x + d) - d is not always x. So nothing here
 subtracts. `apply` gives an `Undo`, which holds the bits that were overwritten: `Undo.revert` is
 exact on every dtype, and `Undo.save` keeps it for a model on disk. Where the base itself is at
-hand, `revert_with` copies from it and needs no `Undo`; so is one of several deltas taken out.
+hand, `delta_arithmetic.revert_with` copies from it and needs no `Undo`; so is one of several deltas
+taken out.
 
 base + (tuned - base) is `tuned` to the bit where the difference is a float (always if the two are
 within a factor of two of each other), else within a float32's last place of the larger.
 The model to score and to keep is therefore the one that `apply` gives.
 """
 
-import hashlib
-import json
-import math
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from limbeck.artifact import let_read
+from limbeck.delta_file import UNREADABLE, Part, base_hash, no_file, read_parts, write_parts
 from limbeck.errors import ArtifactError, ModelError
-from limbeck.piece_map import PieceMap
 
-FORMAT = 1
-"""Version of the files; those of a newer one are refused."""
-
-_HEADER = "limbeck"
-_BYTES_AT_ONCE = 1 << 26
-_UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError)
 _VALUES = (torch.float32, torch.bfloat16)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Some entries of one tensor.
-
-    Args:
-        shape: The whole tensor's shape.
-        indices: Flat indices, strictly rising, int64 [N].
-        values: One number an index, floating [N].
-
-    Raises:
-        ModelError: Indices do not rise or are outside of the tensor, or values are not as many.
-    """
-
-    shape: tuple[int, ...]
-    indices: Tensor
-    values: Tensor
-
-    def __post_init__(self) -> None:
-        """Check that indices rise inside the tensor and that each has a value."""
-        indices, values = self.indices, self.values
-        if indices.dtype != torch.int64 or indices.ndim != 1 or values.shape != indices.shape:
-            raise ModelError(
-                "the entries of a tensor are no indices and values",
-                found=f"{indices.dtype} {list(indices.shape)} and {list(values.shape)}",
-                expected="int64 [N] and [N]",
-            )
-        size = math.prod(self.shape)
-        if len(indices) and not (
-            int(indices[0]) >= 0
-            and int(indices[-1]) < size
-            and bool((indices[1:] > indices[:-1]).all())
-        ):
-            raise ModelError(
-                "the entries of a tensor do not rise inside it",
-                found=f"{int(indices.min())} to {int(indices.max())}",
-                expected=f"0 to {size - 1}, each once, in order",
-            )
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,9 +73,9 @@ class SparseDelta:
         Raises:
             ModelError: Another dtype is asked for.
         """
-        delta = self if values is None else _mapped(self, lambda value: value.to(values))
+        delta = self if values is None else mapped(self, lambda value: value.to(values))
         facts = {"base": delta.base, "provenance": dict(delta.provenance)}
-        _write(path, "delta", facts, delta.parts, delta.dense)
+        write_parts(path, "delta", facts, delta.parts, delta.dense)
 
     @classmethod
     def load(cls, path: Path) -> "SparseDelta":
@@ -140,11 +84,11 @@ class SparseDelta:
         Raises:
             ArtifactError: It is missing, damaged, no delta, or a newer limbeck's.
         """
-        facts, parts, dense = _read(path, "delta")
+        facts, parts, dense = read_parts(path, "delta")
         try:
             return cls(parts, str(facts["base"]), dense, dict(facts["provenance"]))
-        except (*_UNREADABLE, ModelError) as error:
-            raise _no_file(path, "delta", str(error)) from None
+        except (*UNREADABLE, ModelError) as error:
+            raise no_file(path, "delta", str(error)) from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +126,7 @@ class Undo:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        _write(path, "undo", {"written": self.written}, self.parts, self.dense)
+        write_parts(path, "undo", {"written": self.written}, self.parts, self.dense)
 
     @classmethod
     def load(cls, path: Path) -> "Undo":
@@ -191,7 +135,7 @@ class Undo:
         Raises:
             ArtifactError: It is missing, damaged, no undo file, or a newer limbeck's.
         """
-        facts, parts, dense = _read(path, "undo")
+        facts, parts, dense = read_parts(path, "undo")
         return cls(parts, dense, str(facts.get("written")))
 
 
@@ -206,17 +150,6 @@ def put(tensor: Tensor, indices: Tensor, values: Tensor) -> None:
     flat.index_copy_(0, indices, values)
     if not tensor.is_contiguous():
         tensor.copy_(flat.view(tensor.shape))
-
-
-def base_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Give the SHA-256 (hex) of tensors: names, dtypes, shapes and bytes, by name."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        for chunk in tensor.contiguous().view(-1).view(torch.uint8).split(_BYTES_AT_ONCE):
-            digest.update(chunk.cpu().numpy().data)
-    return digest.hexdigest()
 
 
 def check_fit(
@@ -259,8 +192,8 @@ def check_base(
         raise ArtifactError(
             "the model is not the delta's base",
             where=where,
-            found=_short(found) if delta.base else "a delta that names no base",
-            expected=_short(delta.base) if delta.base else "",
+            found=short_hash(found) if delta.base else "a delta that names no base",
+            expected=short_hash(delta.base) if delta.base else "",
             do=f"apply it to the model it was made from, or {allow}",
         )
 
@@ -348,173 +281,8 @@ def apply(
     return Undo(old, replaced, _places_hash(tensors, old, replaced))
 
 
-@torch.no_grad()
-def revert_with(
-    tensors: Mapping[str, Tensor],
-    base: Mapping[str, Tensor],
-    delta: SparseDelta,
-    *,
-    keep: Sequence[SparseDelta] = (),
-) -> None:
-    """Take a delta out of a model by copying from its base, in place; the `keep` deltas stay on.
-
-    The result is the base with the sum of `keep` applied, to the bit, whatever was applied in
-    which order. Tensors that came along densely are left to the caller.
-
-    Args:
-        tensors: The model's tensors by name, with `delta` and `keep` applied.
-        base: The base's tensors by name.
-        delta: What to take out.
-        keep: All other deltas that are applied.
-
-    Raises:
-        ModelError: A tensor is missing or has another shape or dtype.
-        ArtifactError: `base` is not the base of all these deltas.
-    """
-    total = [reduce(add, keep)] if keep else []
-    for one in (delta, *total):
-        check_fit(tensors, one.parts, {})
-        check_fit(base, one.parts, {})
-        for name in one.parts:
-            if tensors[name].dtype != base[name].dtype:
-                found, expected = str(base[name].dtype), str(tensors[name].dtype)
-                raise ModelError(
-                    "the base has another dtype", where=name, found=found, expected=expected
-                )
-        check_base(base, one)
-    for one in (delta, *total):
-        for name, part in one.parts.items():
-            values = take(base[name], part.indices.to(base[name].device))
-            device = tensors[name].device
-            put(tensors[name], part.indices.to(device), values.to(device))
-    for one in total:
-        apply(tensors, one, foreign=True, dense=False)
-
-
-def add(a: SparseDelta, b: SparseDelta, *, foreign: bool = False) -> SparseDelta:
-    """Give the sum of two deltas of one base; the order of the two does not matter.
-
-    Where both have an entry, the differences are added in float32 before anything is applied, so
-    that applying the sum is one rounding, and applying one after the other is two. Sums of three
-    depend on the order by rounding alone.
-
-    Args:
-        a: A delta.
-        b: Another.
-        foreign: Allow deltas of different bases: the sum's base is then not known.
-
-    Raises:
-        ArtifactError: Their bases differ, or one is not known.
-        ModelError: A tensor has two shapes, or both bring the same tensor densely, not equal.
-    """
-    if not foreign and (a.base != b.base or not a.base):
-        raise ArtifactError(
-            "the deltas do not belong to one base",
-            found=f"{_short(a.base)} and {_short(b.base)}",
-            do="add deltas of one model, or allow a foreign base",
-        )
-    parts = dict(a.parts)
-    for name, part in b.parts.items():
-        if name in parts and parts[name].shape != part.shape:
-            found = f"{list(parts[name].shape)} and {list(part.shape)}"
-            raise ModelError("the deltas' tensors do not fit", where=name, found=found)
-        parts[name] = _sum(parts[name], part) if name in parts else part
-    for name in a.dense.keys() & b.dense.keys():
-        if not torch.equal(a.dense[name], b.dense[name]):
-            raise ModelError("both deltas bring this tensor densely", where=name)
-    provenance = {"sum": [dict(a.provenance), dict(b.provenance)]}
-    base = a.base if a.base == b.base else ""
-    return SparseDelta(parts, base, {**a.dense, **b.dense}, provenance)
-
-
-def _sum(a: Part, b: Part) -> Part:
-    # Two rising runs, which numpy's stable sort merges in one pass.
-    both = np.sort(np.concatenate([a.indices.numpy(), b.indices.numpy()]), kind="stable")
-    indices = torch.from_numpy(both).unique_consecutive()
-    values = torch.zeros(len(indices))
-    for part in (a, b):
-        values[torch.searchsorted(indices, part.indices)] += part.values.float()
-    return Part(a.shape, indices, values)
-
-
-def scale(delta: SparseDelta, factor: float) -> SparseDelta:
-    """Give a delta with every difference times a factor; dense tensors stay as they are.
-
-    Raises:
-        ModelError: A difference is then no finite number.
-    """
-    scaled = _mapped(delta, lambda value: (value.float() * factor).to(value.dtype))
-    provenance = {"scaled": factor, "of": dict(delta.provenance)}
-    return SparseDelta(scaled.parts, delta.base, delta.dense, provenance)
-
-
-def remap(
-    delta: SparseDelta, piece_map: PieceMap, names: Iterable[str], *, base: str = ""
-) -> SparseDelta:
-    """Give the delta for a trimmed model: rows of dropped pieces are gone, the others move.
-
-    Applied to the trimmed model it gives, to the bit, what trimming the model gives that the
-    delta was applied to. Where trimming also moves a position table, remap once more with a map
-    of its rows.
-
-    Args:
-        delta: A delta for the full vocabulary.
-        piece_map: Which rows stay.
-        names: The tensors with a row a piece; a name that the delta does not have is passed over.
-        base: Hash of the trimmed model; "" if not known.
-
-    Raises:
-        ModelError: One of the tensors has not as many rows as the map has old pieces.
-    """
-    parts, dense = dict(delta.parts), dict(delta.dense)
-    for name in names:
-        if name in parts:
-            _check_rows(name, parts[name].shape, piece_map)
-            parts[name] = _remap_part(parts[name], piece_map)
-        if name in dense:
-            _check_rows(name, dense[name].shape, piece_map)
-            dense[name] = dense[name][torch.from_numpy(piece_map.kept.astype(np.int64))]
-    return SparseDelta(parts, base, dense, delta.provenance)
-
-
-def _check_rows(name: str, shape: Sequence[int], piece_map: PieceMap) -> None:
-    if not shape or shape[0] != piece_map.old_size:
-        found, expected = str(list(shape)), f"{piece_map.old_size} rows"
-        raise ModelError("the piece map does not fit", where=name, found=found, expected=expected)
-
-
-def _remap_part(part: Part, piece_map: PieceMap) -> Part:
-    width = math.prod(part.shape[1:])
-    rows = torch.from_numpy(piece_map.old_to_new.astype(np.int64))[part.indices // width]
-    stays = rows >= 0
-    indices = rows[stays] * width + part.indices[stays] % width
-    return Part((len(piece_map), *part.shape[1:]), indices, part.values[stays])
-
-
-def density(delta: SparseDelta, totals: Mapping[str, int]) -> dict[str, float]:
-    """Give the share of each tensor's entries that a delta changes.
-
-    Args:
-        delta: A delta.
-        totals: Number of entries by tensor name.
-
-    Raises:
-        ModelError: The delta has entries in a tensor that `totals` does not name.
-    """
-    for name, part in delta.parts.items():
-        if len(part) and name not in totals:
-            raise ModelError("the totals do not name this tensor of the delta", where=name)
-    counts = {name: len(part) for name, part in delta.parts.items()}
-    return {name: counts.get(name, 0) / total if total else 0.0 for name, total in totals.items()}
-
-
-def nbytes(delta: SparseDelta) -> int:
-    """Give the size of a delta's tensors in its file, in bytes; the header is not counted."""
-    stored = _stored(delta.parts, delta.dense)
-    return sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
-
-
-def _mapped(delta: SparseDelta, change: Callable[[Tensor], Tensor]) -> SparseDelta:
+def mapped(delta: SparseDelta, change: Callable[[Tensor], Tensor]) -> SparseDelta:
+    """Give a delta with each part's values [N] changed to others [N]; all else stays."""
     parts = {
         name: Part(part.shape, part.indices, change(part.values))
         for name, part in delta.parts.items()
@@ -522,7 +290,8 @@ def _mapped(delta: SparseDelta, change: Callable[[Tensor], Tensor]) -> SparseDel
     return SparseDelta(parts, delta.base, delta.dense, delta.provenance)
 
 
-def _short(found: str) -> str:
+def short_hash(found: str) -> str:
+    """Give the beginning of a base's hash, for people."""
     return found[:12] or "no base"
 
 
@@ -533,103 +302,3 @@ def _places_hash(
         name: take(tensors[name], p.indices.to(tensors[name].device)) for name, p in parts.items()
     }
     return base_hash(places | {f"dense.{name}": tensors[name] for name in dense})
-
-
-def _steps(indices: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Give an index's distance from the one before, in the width that takes fewest bytes.
-
-    A step is at least 1 (the first is counted from -1). One that does not fit is stored as 0 and
-    stands, int64, in the second array: one far jump does not widen all others.
-    """
-    steps = np.diff(indices.numpy(), prepend=-1)
-    widths = (np.uint8, np.uint16, np.uint32)
-    sizes = [
-        steps.size * np.dtype(width).itemsize + 8 * int((steps > np.iinfo(width).max).sum())
-        for width in widths
-    ]
-    width = widths[int(np.argmin(sizes))]
-    far = steps > np.iinfo(width).max
-    return np.where(far, 0, steps).astype(width), steps[far]
-
-
-def _indices(steps: np.ndarray, far: np.ndarray) -> Tensor:
-    wide = steps.astype(np.int64)
-    wide[steps == 0] = far
-    return torch.from_numpy(wide.cumsum() - 1)
-
-
-def _stored(parts: Mapping[str, Part], dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    stored = {}
-    for name, part in parts.items():
-        if len(part):
-            steps, far = _steps(part.indices)
-            stored[f"steps.{name}"] = torch.from_numpy(steps)
-            stored[f"values.{name}"] = part.values.cpu().clone()
-            if far.size:
-                stored[f"far.{name}"] = torch.from_numpy(far)
-    for name, tensor in dense.items():
-        stored[f"dense.{name}"] = tensor.detach().cpu().contiguous().clone()
-    return stored
-
-
-def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _write(
-    path: Path,
-    kind: str,
-    facts: Mapping[str, Any],
-    parts: Mapping[str, Part],
-    dense: Mapping[str, Tensor],
-) -> None:
-    stored = _stored(parts, dense)
-    shapes = {name: list(part.shape) for name, part in parts.items()}
-    content = {"kind": kind, "format": FORMAT, **facts, "shapes": shapes}
-    content["tensors"] = base_hash(stored)
-    # One key alone: safetensors writes several in any order.
-    header = {_HEADER: json.dumps({"content": content, "digest": _digest(content)})}
-    temporary = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        save_file(stored, temporary, header)
-        let_read([temporary])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Part], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
-            content = dict(header["content"])
-            if int(content["format"]) > FORMAT:
-                raise ValueError(f"format {content['format']} of a newer limbeck")
-            if content["kind"] != kind:
-                raise ValueError(f"a file of kind {content['kind']!r}")
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header["digest"] != _digest(content) or content["tensors"] != base_hash(stored):
-            raise ValueError("another checksum")
-        parts = {name: _part(name, shape, stored) for name, shape in content["shapes"].items()}
-    except (*_UNREADABLE, ModelError) as error:
-        raise _no_file(path, kind, str(error)) from None
-    dense = {
-        name.removeprefix("dense."): tensor
-        for name, tensor in stored.items()
-        if name.startswith("dense.")
-    }
-    return content, parts, dense
-
-
-def _part(name: str, shape: Sequence[int], stored: Mapping[str, Tensor]) -> Part:
-    if f"steps.{name}" not in stored:
-        return Part(tuple(shape), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    far = stored.get(f"far.{name}", torch.zeros(0, dtype=torch.int64))
-    indices = _indices(stored[f"steps.{name}"].numpy(), far.numpy())
-    return Part(tuple(map(int, shape)), indices, stored[f"values.{name}"])
-
-
-def _no_file(path: Path, kind: str, found: str) -> ArtifactError:
-    return ArtifactError(
-        f"this is no {kind} file", where=str(path), found=found, do="make or fetch it again"
-    )

@@ -45,7 +45,7 @@ def show(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is no delta.
     """
-    from limbeck.delta import density
+    from limbeck.delta_arithmetic import density
 
     delta = read_delta(path)
     totals = {name: math.prod(part.shape) for name, part in delta.parts.items()}
@@ -124,7 +124,8 @@ def _on(
     """Put deltas on a folder's tensors, and note in the folder what undoes that."""
     from safetensors.torch import save_file
 
-    from limbeck.delta import add, apply
+    from limbeck.delta import apply
+    from limbeck.delta_arithmetic import add
 
     total = reduce(lambda a, b: add(a, b, foreign=foreign), deltas.values())
     _check_dtype(tensors, total, foreign=foreign)
@@ -149,7 +150,8 @@ def _on(
 
 def _check_dtype(tensors: Mapping[str, Any], delta: "SparseDelta", *, foreign: bool) -> None:
     """Tell why a model that is not stored in float32 is not the base of what limbeck made of it."""
-    from limbeck.delta import base_hash, check_fit
+    from limbeck.delta import check_fit
+    from limbeck.delta_file import base_hash
 
     check_fit(tensors, delta.parts, {})
     named = {name: tensors[name] for name in delta.parts}
@@ -213,7 +215,7 @@ def add_up(deltas: Sequence[Path], output: Path, *, foreign: bool = False) -> in
     Raises:
         LimbeckError: A delta is damaged, or they are of different bases.
     """
-    from limbeck.delta import add
+    from limbeck.delta_arithmetic import add
 
     total = reduce(lambda a, b: add(a, b, foreign=foreign), map(read_delta, deltas))
     total.save(output)

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.delta import Part, SparseDelta, put, take
+from limbeck.delta import SparseDelta, put, take
+from limbeck.delta_file import Part
 from limbeck.errors import ArtifactError, ModelError
 
 _ENTRIES_AT_ONCE = 1 << 22

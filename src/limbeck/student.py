@@ -17,7 +17,8 @@ from limbeck.architectures import (
     special_entries,
     special_ids,
 )
-from limbeck.delta import SparseDelta, remap
+from limbeck.delta import SparseDelta
+from limbeck.delta_arithmetic import remap
 from limbeck.encoder import build_options
 from limbeck.errors import ModelError
 from limbeck.parameters import base_prefix

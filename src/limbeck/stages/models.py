@@ -206,7 +206,8 @@ def swapped_teacher(job: Job) -> "tuple[PreTrainedModel, LanguageSwitch] | None"
     """
     import torch
 
-    from limbeck.delta import SparseDelta, add
+    from limbeck.delta import SparseDelta
+    from limbeck.delta_arithmetic import add
     from limbeck.encoder import load_encoder
     from limbeck.language_switch import LanguageSwitch
     from limbeck.parameters import encoder_tensors

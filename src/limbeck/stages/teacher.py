@@ -94,7 +94,8 @@ def _run(job: Job) -> Outcome:
 
 def _speak(job: Job, model: "PreTrainedModel") -> str:
     """Put the source language's delta on the model, if there is one; give the base's hash."""
-    from limbeck.delta import apply, base_hash
+    from limbeck.delta import apply
+    from limbeck.delta_file import base_hash
     from limbeck.parameters import encoder_tensors
 
     base = base_hash(encoder_tensors(model))
