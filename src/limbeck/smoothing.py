@@ -125,8 +125,9 @@ def _choose(
             largest[name] = np.maximum(largest.get(name, found), found)
     ways = {name: _ways(largest[name], [*read.values()]) for name, read in readers.items()}
     short = {
-        name: [[rounded_columns(way.weights(one)) for one in read.values()] for way in ways[name]]
+        (name, way.columns is None): [rounded_columns(way.weights(one)) for one in read.values()]
         for name, read in readers.items()
+        for way in ways[name][:2]
     }
     off = {name: np.zeros(len(ways[name])) for name in readers}
     pieces = dict.fromkeys(readers, 0)
@@ -137,7 +138,7 @@ def _choose(
             for place, way in enumerate(ways[name]):
                 even, by = way(table)
                 near = rounded(even)
-                pairs = zip(short[name][place], exact, strict=True)
+                pairs = zip(short[name, way.columns is None], exact, strict=True)
                 off[name][place] += sum(squares_apart(near @ a * by, b).sum() for a, b in pairs)
     chosen = {}
     for name, errors in off.items():
