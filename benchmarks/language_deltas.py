@@ -16,9 +16,9 @@ import json
 import shutil
 import tempfile
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from benchmarks.tunings import (
     told,
 )
 from benchmarks.zero_shot import machine_line
+from limbeck.overlap import standing_in
 from limbeck.tasks import TASKS, Task
 
 SOURCE, *TARGETS = LANGUAGES
@@ -56,8 +57,6 @@ STEPS = 100
 WITHOUT, SWAPPED = "without", "target's in"
 LEFT, ALONE = "source's left in", "language delta alone at test"
 LEARNED = "learned.safetensors"
-SHORTEST = 20
-"""Letters and digits: a shorter test sentence may stand in any text."""
 
 
 def languages_of(given: argparse.Namespace) -> list[str]:
@@ -140,25 +139,13 @@ def drop_tests(language: str, root: Path, target: Path) -> int:
 
     Of the first 300 of Hausa's pos and ner more than half stand in it, of Naija's two fifths.
     """
-    tests = [part(task, root, language, "test").examples for task in SETTINGS]
-    wanted = {bare("".join(example.words)) for examples in tests for example in examples}
+    tests = (part(task, root, language, "test").examples for task in SETTINGS)
+    wanted = ["".join(example.words) for example in chain.from_iterable(tests)]
     lines = (root / "corpora" / f"{language}.txt").read_text(encoding="utf-8").split("\n")
-    texts = [bare(line) for line in lines]
-    whole = "\n".join(texts)
-    inside = [one for one in sorted(wanted) if len(one) >= SHORTEST and one in whole]
-    kept = [
-        line
-        for line, text in zip(lines, texts, strict=True)
-        if not any(one in text for one in inside)
-    ]
+    dropped = {number for number, _ in standing_in(wanted, lines)}
+    kept = [line for number, line in enumerate(lines) if number not in dropped]
     target.write_text("\n".join(kept), encoding="utf-8")
-    return len(lines) - len(kept)
-
-
-def bare(text: str) -> str:
-    """Give a text's letters and digits: no case, no marks, no spaces."""
-    folded = unicodedata.normalize("NFD", text).casefold()
-    return "".join(one for one in folded if one.isalnum())
+    return len(dropped)
 
 
 def read_deltas(given: argparse.Namespace) -> dict[str, Any]:

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.language_deltas import SHORTEST, bare
 from benchmarks.tunings import LANGUAGES, SETTINGS, TEST, part
 from limbeck.errors import DataError
+from limbeck.overlap import SHORTEST, bare, standing_in
 
 
-def overlap(tests: Sequence[Any], text: str) -> str:
+def overlap(tests: Sequence[Any], lines: Sequence[str]) -> str:
     """Give how many of the longer sentences stand in a text."""
-    told = [bare("".join(one.words)) for one in tests]
-    long = [one for one in told if len(one) >= SHORTEST]
-    found = sum(one in text for one in long)
+    texts = [" ".join(one.words) for one in tests]
+    long = [one for one in texts if len(bare(one)) >= SHORTEST]
+    found = len({place for _, place in standing_in(long, lines)})
     return f"{found} of {len(long)} ({100 * found / len(long):.1f} %)"
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     print(HEAD.format(languages=" ".join(given.languages)))
     print("| language | " + " | ".join(SETTINGS) + " |\n|---|" + "---:|" * len(SETTINGS))
     for language in given.languages:
-        text = bare((given.data / "corpora" / f"{language}.txt").read_text(encoding="utf-8"))
+        text = (given.data / "corpora" / f"{language}.txt").read_text(encoding="utf-8").split("\n")
         cells = [language]
         for task in SETTINGS:
             try:

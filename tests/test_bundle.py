@@ -286,17 +286,18 @@ def asked_of(loaded: Any, model: Path) -> TaskModel:
 @pytest.mark.parametrize("quantization", ["dynamic", "static"])
 def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate, quantization: str):
     loaded = load_encoder(model, head="tagging", attention="sdpa")
-    head: Any = loaded
+    layer: Any = loaded.get_submodule("model.layers.0")
     with torch.no_grad():
         # A norm's outputs, its weights taken off, add up to nothing, so in 32 bits nothing has
         # changed; in 8 all that the matrix had is less than one of its steps.
-        head.classifier.weight += 1e3 / head.head.norm.weight
+        layer.mlp.Wi.weight += 1e3 / layer.mlp_norm.weight
     asked = asked_of(loaded, model)
     tried = Gate(gate.labelled)
     made = export(loaded, asked, tried, int8=True, tolerance=0.02, quantization=quantization)
     found = made.found["int8"]
     assert found["metric"] == "agreement with 32 bits" and found["n"] == 24
-    assert found["kept"] == ["classifier"] and found["fall"] <= 0.02 and made.precision == "int8"
+    assert found["fall"] <= 0.02 and made.precision == "int8"
+    assert {"model.layers.0.mlp.Wi", "classifier"} <= set(found["kept"]), "the head is small"
     assert found["quantization"] == quantization
 
 

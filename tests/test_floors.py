@@ -33,6 +33,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "hub",
         "reading",
         "corpus",
+        "overlap",
         "anatomy",
         "piece_map",
         "tokenizer",

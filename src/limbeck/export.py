@@ -39,6 +39,7 @@ from limbeck.rounding import (
     matrices,
     quantized,
     ranges_of,
+    readers_of,
     static,
 )
 from limbeck.smoothing import smoothed
@@ -58,8 +59,10 @@ CRUDE = 0.05
 """Share of its own size by which a product may be off in 8 bits; more, and the matrix stays in 32.
 What it gains stands in results/bundles.md.
 """
-CRUDE_IN_HEAD = 0.005
-"""The same of a head's matrix: nothing after it takes the error away, and it is small."""
+CRUDE_IN_HEAD = 0.01
+"""The same of a head's matrix: nothing after it takes the error away."""
+SMALL_IN_HEAD = 1 << 14
+"""Entries up to which a head's matrix always stays in 32 bits: there is nothing to save."""
 _CALIBRATING = 64
 """Sentences that give the ranges of activations and rank matrices."""
 _TIMED = 100
@@ -147,16 +150,25 @@ class _Traced:
         padded = (side_by_side([one], self.pad_id) for one in self.windows)
         return [read_of(one, self.inputs) for one in padded]
 
-    def _bears(self, name: str) -> float:
-        return CRUDE if name.startswith(self.body) else CRUDE_IN_HEAD
+    def _bears(self, name: str, entries: int) -> float:
+        """Give by how much a matrix's product may be off in 8 bits."""
+        if name.startswith(self.body):
+            return CRUDE
+        return 0.0 if entries <= SMALL_IN_HEAD else CRUDE_IN_HEAD
 
     def rounding(self, quantization: str) -> _Way:
         """Give how matrices are rounded, and those that do not bear it."""
         read = self.batches()
         ranges = None if quantization == "dynamic" else ranges_of(self.graph, read)
         errors = errors_of(self.graph, read, ranges=ranges)
-        most = {name: self._bears(name) for name in errors}
-        crude = [name for name in matrices(self.graph) if errors[name] > most[name]]
+        sizes = {
+            name: columns.size
+            for read_by in readers_of(self.graph).values()
+            for name, columns in read_by.items()
+        }
+        crude = [
+            name for name in matrices(self.graph) if errors[name] > self._bears(name, sizes[name])
+        ]
         return _Way(dynamic if ranges is None else partial(static, ranges=ranges), crude)
 
 

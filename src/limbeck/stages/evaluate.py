@@ -1,17 +1,20 @@
 """Stage evaluate: teacher and student on the source and every target, with intervals."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from limbeck.bench import latency
 from limbeck.benchmarks import Examples
+from limbeck.benchmarks.rows import SAMPLES, Note
 from limbeck.bundle import BUNDLED, bytes_on_disk
 from limbeck.corpus import read_texts
 from limbeck.evaluate import compare, loyalty, score
+from limbeck.overlap import standing_in
 from limbeck.recipe import Recipe
 from limbeck.stages.export import BUNDLE
 from limbeck.stages.labels import (
@@ -27,12 +30,17 @@ from limbeck.stages.record import Job, Outcome, Stage, languages_of
 from limbeck.tasks import TASKS
 from limbeck.tokenizer import load_tokenizer
 
+log = logging.getLogger(__name__)
+
 OWN_DELTA = "teacher, own language's delta"
 NO_DELTA = "teacher, no language delta"
 """The teacher with the source's language delta swapped for the target's, or taken off."""
 
 _TIMED = 100
 """Sentences of the first test set whose answers are timed, one at a time."""
+
+_TOLD_FROM = 0.01
+"""Share of a test set from which it is told that corpora hold it."""
 
 _MOST_TEXTS = 500
 """Held-out texts a language on which teacher and student are compared: some 10,000 words."""
@@ -107,7 +115,7 @@ def _run(job: Job) -> Outcome:
             "retention": difference.a / difference.b if difference.b else None,
             "loyalty": loyalty(task, found["student"], found["teacher"]),
         }
-        notes[place] = notes_of(data)
+        notes[place] = notes_of(data) | _already_read(job, language, data.examples)
     size = {
         name: {**count_parameters(model), "bytes": model_bytes(model)}
         for name, (model, _) in systems.items()
@@ -125,6 +133,28 @@ def _run(job: Job) -> Outcome:
             "speed": _speed(recipe, systems, timed, bundle),
         },
     )
+
+
+def _already_read(job: Job, language: str, examples: Sequence[Any]) -> dict[str, Any]:
+    """Note the test texts that stand in their language's corpus, as `notes_of` does."""
+    if language not in languages_of(job.recipe):
+        return {}
+    told = [TASKS[job.recipe.task.kind].describe(example) for example in examples]
+    texts = [one.get("context") or one.get("text") or " ".join(one["words"]) for one in told]
+    parts = (job.inputs["corpus"].path(f"{language}.{part}.txt") for part in ("train", "heldout"))
+    lines = chain.from_iterable(map(read_texts, parts))
+    found = sorted({place for _, place in standing_in(texts, lines)})
+    if not found:
+        return {}
+    if len(found) >= _TOLD_FROM * len(texts):
+        log.warning(
+            "%s: %d of %d test texts stand in its corpus; on text never read scores may be lower",
+            language,
+            len(found),
+            len(texts),
+        )
+    samples = tuple(told[place]["where"] for place in found[:SAMPLES])
+    return {"stands in the corpus, unlabelled": asdict(Note(len(found), samples))}
 
 
 def _bundle(job: Job) -> Any:
@@ -224,7 +254,7 @@ def _plain(prediction: Any) -> Any:
 
 STAGE = Stage(
     "evaluate",
-    5,
+    6,
     ("corpus", "vocabulary", "adapt", "teacher", "task", "export"),
     _section,
     _outside,
