@@ -35,6 +35,8 @@ from limbeck.recipe import read_recipe
 from limbeck.report import write_report
 from limbeck.rounding import matrices, quantized
 from limbeck.runtime import Predictor, load
+from limbeck.tasks import TASKS
+from limbeck.tasks.classification import LabelledText
 from limbeck.tasks.windows import Window
 from limbeck.tracing import inputs_of, to_onnx
 from test_encoder import PIECES, tiny_model
@@ -299,6 +301,20 @@ def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate, q
     assert found["fall"] <= 0.02 and made.precision == "int8"
     assert {"model.layers.0.mlp.Wi", "classifier"} <= set(found["kept"]), "the head is small"
     assert found["quantization"] == quantization
+
+
+@pytest.mark.parametrize(("worse", "better", "fall"), [(1, 0, 0.0), (2, 0, 0.05), (3, 2, 0.0)])
+def test_what_one_example_makes_is_no_fall(worse: int, better: int, fall: float):
+    task = TASKS["topics"]
+    examples = [LabelledText(f"text {n}", label="ab"[n % 2]) for n in range(21)]
+    gold = [one.label for one in examples]
+    turned = {"a": "b", "b": "a"}
+    before = [turned[one] if n < better else one for n, one in enumerate(gold)]
+    after = [turned[one] if n >= 21 - worse else one for n, one in enumerate(gold)]
+    told = exporting._fall(task, before, after, Gate(examples, examples))
+    assert told["fall"] > 0.04 and told["but_for_one"] == pytest.approx(fall, abs=0.01)
+    alike = exporting._fall(task, before, after, Gate(examples))
+    assert alike["but_for_one"] == alike["fall"] == pytest.approx((worse + better) / 21)
 
 
 @pytest.fixture
