@@ -318,7 +318,7 @@ def _in_8_bits(
         small = quantized(made.graph, keep=kept, rounding=way.rounding)
         model = ask(small)
         told = _fall(model.task, expected, _answers(model, gate), gate)
-        if min(told["fall"], told["but_for_one"]) <= tolerance:
+        if told["but_for_one"] <= tolerance:
             told |= {"kept": kept, "quantization": made.made_as.quantization}
             return replace(made, graph=small, model=model, found={**made.found, "int8": told})
         ranked = ranked or _by_damage(made, ask, windows, way)
@@ -438,24 +438,25 @@ def _fall(task: Task, before: list[Any], after: list[Any], gate: Gate) -> dict[s
             for one in (before, after)
         )
         told: dict[str, Any] = {"metric": task.primary, "n": len(gate.labelled)}
-        but_for_one = _fall_but_for_one(task, before, after, gate.labelled)
     else:
         first, second = 1.0, loyalty(task, after, before)
         told = {"metric": "agreement with 32 bits", "n": len(gate.examples)}
-        but_for_one = first - second
-    fall = first - second
-    return {**told, "fp32": first, "int8": second, "fall": fall, "but_for_one": but_for_one}
+    told |= {"fp32": first, "int8": second, "fall": first - second}
+    alone = len(gate.labelled) < 2
+    least = told["fall"] if alone else _fall_but_for_one(task, before, after, gate.labelled)
+    return told | {"but_for_one": least}
 
 
 def _fall_but_for_one(
     task: Task, before: list[Any], after: list[Any], examples: Sequence[Any]
 ) -> float:
-    """Give the least fall of the score with one example left out, whichever that is.
+    """Give the least fall of the score with one example left out, or with none.
 
     In a few dozen examples a single answer is a point or two: what it alone makes is no evidence.
     """
     counts = (task.statistics(examples, one) for one in (before, after))
-    first, second = (task.metrics(one.sum(axis=0) - one)[task.primary] for one in counts)
+    sums = (np.vstack([one.sum(axis=0), one.sum(axis=0) - one]) for one in counts)
+    first, second = (task.metrics(one)[task.primary] for one in sums)
     return float(np.min(first - second))
 
 

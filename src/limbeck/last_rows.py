@@ -70,7 +70,7 @@ def drop_unread_rows(graph: onnx.ModelProto) -> bool:
     """
     nodes, known = graph.graph.node, _known(graph.graph)
     versions = (one.version for one in graph.opset_import if one.domain in ("", "ai.onnx"))
-    if max(versions, default=0) < _OPSET or any(_has_graph(node) for node in nodes):
+    if max(versions, default=0) < _OPSET or any(has_graph(node) for node in nodes):
         return False
     rows = _rows(graph.graph, known)
     if not any(nodes[place].op_type == "MatMul" for place in rows):
@@ -101,7 +101,8 @@ def _is_first_row(node: Any) -> bool:
     return node.op_type == "Gather" and ".first." in node.name and node.name == node.output[0]
 
 
-def _has_graph(node: Any) -> bool:
+def has_graph(node: Any) -> bool:
+    """Tell whether a node holds graphs of its own, such as an `If`."""
     return any(one.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for one in node.attribute)
 
 
