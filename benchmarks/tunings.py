@@ -299,7 +299,13 @@ def run(given: argparse.Namespace) -> None:
             task, data = TASKS[name], read(name, given.data)
             pupil = teacher_of(given, task, data, seed=seed)
             how = {"seed": seed, "precision": given.precision}
-            tuned = measure(task, data, pupil, place=given.out / f"{name}.teacher.{seed}", **how)
+            place = given.out / f"{name}.teacher.{seed}"
+            if place.with_name(f"{place.name}.json").exists():
+                with tempfile.TemporaryDirectory() as folder:
+                    work, rate = Path(folder), RATE_OF["full"]
+                    tuned, _ = learned(task, data, pupil, work=work, rate=rate, **how)
+            else:
+                tuned = measure(task, data, pupil, place=place, **how)
             pupil = student_of(given, task, data, tuned=tuned, seed=seed)
             measure(task, data, pupil, place=given.out / f"{name}.student.{seed}", **how)
 
