@@ -40,6 +40,7 @@ from benchmarks.tunings import (
     pace_of,
     part,
     read,
+    seeds_of,
     settled,
     teacher_of,
     told,
@@ -275,7 +276,8 @@ def switch_of(model: Any, pupil: Pupil, delta: Any, deltas: dict[str, Any]) -> A
 
 def table(given: argparse.Namespace) -> None:
     """Print what is there as Markdown."""
-    print(HEAD.format(machine=machine_line(), settled=settled(given.out)))
+    about = {"machine": machine_line(), "settled": settled(given.out)}
+    print(HEAD.format(**about, rate=RATE_OF["lt-sft"]))
     print_deltas(given.out)
     for name in SETTINGS:
         places = sorted(given.out.glob(f"{name}.*.json"))
@@ -310,7 +312,7 @@ def print_task(task: Task, places: Sequence[Path]) -> None:
     def runs(system: str, language: str) -> list[np.ndarray]:
         return [one[f"{system}|{language}"] for one in counts]
 
-    print(f"### {task.name}: {task.primary}, {len(places)} seeds\n")
+    print(f"### {task.name}: {task.primary}, {seeds_of(places)}\n")
     print("| system | " + " | ".join(languages) + " |\n|---|" + "---:|" * len(languages))
     for system in (WITHOUT, SWAPPED, LEFT, ALONE):
         against = (None if system == WITHOUT else runs(WITHOUT, one) for one in languages)
@@ -344,7 +346,7 @@ trainings, text and all.
 
 Tasks as in `benchmarks/tunings.py`: the first English sentences (pos 3,000 × 2 passes, ner 1,800 ×
 5, parsing 2,000 × 2), selected on up to 300 of English dev, scored on the first 300 test sentences
-of each language, in percent; LT-SFT at 8 % and a rate of 3e-4.
+of each language, in percent; LT-SFT at 8 % and a rate of {rate:g}.
 
 - *without*: the task's delta on the plain teacher, no language's anywhere.
 - *target's in*: the task's delta that was tuned on the source's language delta, and the scored

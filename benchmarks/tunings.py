@@ -369,8 +369,9 @@ def interval(
 
     def value(seeds: Any, rows: Any) -> float:
         def mean(of: list[np.ndarray]) -> float:
-            sums = np.stack([of[seed][rows].sum(axis=0) for seed in seeds])
-            return float(task.metrics(sums)[task.primary].mean())
+            # As many counts as labels that occur, so each seed has its own number of them.
+            sums = (of[seed][rows].sum(axis=0) for seed in seeds)
+            return float(np.mean([task.metrics(one)[task.primary] for one in sums]))
 
         return mean(runs) - (mean(against) if against else 0.0)
 
@@ -396,7 +397,7 @@ def table(given: argparse.Namespace) -> None:
                 continue
             costs = [json.loads(one.read_text()) for one in places]
             counts = [dict(np.load(one.with_suffix(".npz"))) for one in places]
-            print(f"### {name}, {system}: {task.primary}, {len(places)} seeds\n")
+            print(f"### {name}, {system}: {task.primary}, {seeds_of(places)}\n")
             heads = ["tuning", "MB", "s", "eng dev", *LANGUAGES]
             print("| " + " | ".join(heads) + " |\n|---|" + "---:|" * (len(heads) - 1))
             for row in ways_of():
@@ -432,6 +433,11 @@ def print_rates(folder: Path) -> None:
             f"{100 * found[row][f'{rate:g}']:.1f}" for found in tried.values() for rate in RATES
         ]
         print("| " + " | ".join([row, *cells]) + " |")
+
+
+def seeds_of(places: Sequence[Path]) -> str:
+    """Tell the seeds of files whose names end with one."""
+    return f"seeds {', '.join(sorted(one.stem.rpartition('.')[2] for one in places))}"
 
 
 def told(task: Task, runs: list[np.ndarray], against: list[np.ndarray] | None) -> str:
