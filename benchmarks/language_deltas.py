@@ -207,7 +207,7 @@ def run(given: argparse.Namespace) -> None:
     """Carry out what is not there yet."""
     names = ("precision", "steps", "rate", "sentences", "targets")
     asked = {one: getattr(given, one) for one in names}
-    keep_to(given.out, **asked)
+    keep_to(given.out, **asked, rates=RATE_OF)
     make_deltas(given)
     deltas = read_deltas(given)
     for seed in [] if given.only_deltas else given.seeds:

@@ -286,12 +286,13 @@ def settled(folder: Path) -> str:
     """Tell what `keep_to` noted."""
     path = folder / SETTLED
     found = json.loads(path.read_text()) if path.exists() else {}
+    found.pop("rates", None)
     return ", ".join(f"{name} {value}" for name, value in found.items() if value is not None)
 
 
 def run(given: argparse.Namespace) -> None:
     """Carry out what is not there yet."""
-    keep_to(given.out, precision=given.precision)
+    keep_to(given.out, precision=given.precision, rates=RATE_OF)
     for seed in given.seeds:
         for name in given.tasks:
             if (given.out / f"{name}.student.{seed}.json").exists():
@@ -312,7 +313,7 @@ def run(given: argparse.Namespace) -> None:
 
 def try_rates(given: argparse.Namespace) -> None:
     """Write English dev's scores of each way at each rate; what is there is not done again."""
-    keep_to(given.out, precision=given.precision)
+    keep_to(given.out, precision=given.precision, rates=RATE_OF)
     how = {"seed": RATES_SEED, "precision": given.precision}
     for name in given.tasks:
         place = given.out / f"rates.{name}.json"
@@ -386,7 +387,7 @@ def interval(
 
 def table(given: argparse.Namespace) -> None:
     """Print what is there as Markdown."""
-    full, sparse, lora = RATE_OF.values()
+    full, sparse, lora = (RATE_OF[kind] for kind in ("full", "lt-sft", "lora"))
     about = {"machine": machine_line(), "settled": settled(given.out)}
     print(HEAD.format(**about, full=full, sparse=sparse, lora=lora))
     for name in SETTINGS:
@@ -425,6 +426,8 @@ def print_rates(folder: Path) -> None:
         for name in SETTINGS
         if (folder / f"rates.{name}.json").exists()
     }
+    if not tried:
+        return
     heads = [f"{name}, {rate:g}" for name in tried for rate in RATES]
     print(f"### English dev by learning rate: teacher, seed {RATES_SEED}\n")
     print("| tuning | " + " | ".join(heads) + " |\n|---|" + "---:|" * len(heads))

@@ -445,6 +445,17 @@ def window(pieces: int) -> Window:
     return Window(0, ids, {"firsts": words, "lasts": words})
 
 
+def test_products_are_named_after_their_modules():
+    graph = to_onnx(tiny_model("bert", "tagging"), head="tagging", windows=[window(5), window(9)])
+    names = matrices(graph)
+    assert "classifier" in names and "bert.encoder.layer.0.attention.self.query" in names
+    assert not any(name.startswith("node_") for name in names)
+    twice = to_onnx(
+        tiny_model("deberta-v2", "tagging"), head="tagging", windows=[window(5), window(9)]
+    )
+    assert len({node.name for node in twice.graph.node}) == len(twice.graph.node)
+
+
 def test_a_graph_does_not_tell_where_it_was_made(unpacked: Path):
     graph = (unpacked / "model.onnx").read_bytes()
     assert b".py" not in graph and b"stack_trace" not in graph

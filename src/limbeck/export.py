@@ -11,6 +11,7 @@ Of several candidates, the fastest of those that pass is written.
 import logging
 import shutil
 import tempfile
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -52,8 +53,9 @@ log = logging.getLogger(__name__)
 PARITY = 0.995
 """Least share of answers in which the graph and torch must agree."""
 TOLERANCE = 0.005
-"""Most that a score may fall in 8 bits, unless another is given; what one example makes is let
-through."""
+"""Most that a score may fall in 8 bits, unless another is given."""
+ONE_EXAMPLE = 0.05
+"""Most that is let through where a single labelled example makes it."""
 _MOST_KEPT = 8
 """Matrices kept in 32 bits before it is given up."""
 CRUDE = 0.05
@@ -151,9 +153,19 @@ class _Traced:
         padded = (side_by_side([one], self.pad_id) for one in self.windows)
         return [read_of(one, self.inputs) for one in padded]
 
+    def smoothed(self) -> "_Traced":
+        """Give the graph with what its matrices read evened out for 8 bits."""
+        small = [name for name, entries in self._sizes().items() if not self._bears(name, entries)]
+        return replace(self, graph=smoothed(self.graph, self.batches(), keep=small))
+
+    def _sizes(self) -> dict[str, int]:
+        """Give the entries of each of `matrices`."""
+        found = ChainMap(*readers_of(self.graph).values())
+        return {name: found[name].size for name in matrices(self.graph)}
+
     def _bears(self, name: str, entries: int) -> float:
         """Give by how much a matrix's product may be off in 8 bits."""
-        if name.startswith(self.body):
+        if name.startswith((self.body, "node_")):  # the latter: no module is known of it
             return CRUDE
         return 0.0 if entries <= SMALL_IN_HEAD else CRUDE_IN_HEAD
 
@@ -162,13 +174,10 @@ class _Traced:
         read = self.batches()
         ranges = None if quantization == "dynamic" else ranges_of(self.graph, read)
         errors = errors_of(self.graph, read, ranges=ranges)
-        sizes = {
-            name: columns.size
-            for read_by in readers_of(self.graph).values()
-            for name, columns in read_by.items()
-        }
         crude = [
-            name for name in matrices(self.graph) if errors[name] > self._bears(name, sizes[name])
+            name
+            for name, entries in self._sizes().items()
+            if errors[name] > self._bears(name, entries)
         ]
         return _Way(dynamic if ranges is None else partial(static, ranges=ranges), crude)
 
@@ -209,7 +218,7 @@ def export(
     body = base_prefix(model)
     traced = _Traced(graph, inputs, asked, windows, model.config.pad_token_id or 0, cost, body)
     if int8:
-        traced = replace(traced, graph=smoothed(graph, traced.batches()))
+        traced = traced.smoothed()
     if backend != "auto":
         whole = _in_32_bits(traced, wanted[0].backend, gate)
         return _tried(traced, wanted[0], whole, gate, tolerance=tolerance)
@@ -318,7 +327,8 @@ def _in_8_bits(
         small = quantized(made.graph, keep=kept, rounding=way.rounding)
         model = ask(small)
         told = _fall(model.task, expected, _answers(model, gate), gate)
-        if told["but_for_one"] <= tolerance:
+        most = max(tolerance, ONE_EXAMPLE)
+        if told["fall"] <= most and told["but_for_one"] <= tolerance:
             told |= {"kept": kept, "quantization": made.made_as.quantization}
             return replace(made, graph=small, model=model, found={**made.found, "int8": told})
         ranked = ranked or _by_damage(made, ask, windows, way)

@@ -9,7 +9,7 @@ Source: by columns, SmoothQuant (Xiao et al. 2023, arXiv 2211.10438), section 4.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,9 @@ entries is off by 0.012."""
 _WORTH = 1.1
 """By how much the errors of two ways may differ for the cheaper one to be taken."""
 _LEAST = 1e-5
-"""Of the largest column: smaller ones count as so large. A row: of nothing at all."""
-_NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalization")
+"""Largest entry of a row of nothing."""
+_QUIET = 0.1
+"""Of the middle column: quieter ones count as so loud, for another text may wake them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +68,30 @@ class Even:
 
 
 def smoothed(
-    graph: onnx.ModelProto, batches: Sequence[Mapping[str, np.ndarray]]
+    graph: onnx.ModelProto,
+    batches: Sequence[Mapping[str, np.ndarray]],
+    *,
+    keep: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """Give a graph with the same answers whose matrices bear 8 bits better.
 
     Of the ways to even out what they read, the cheapest is taken that leaves the products near
     enough; where none does, the cheapest of those that leave them about as near as any. Columns
-    that a norm can divide cost nothing: there the better is taken.
+    that a norm can divide cost nothing: there the better is taken. Near is told by dynamic
+    rounding, whichever comes after. A graph that holds graphs of its own stays as it is.
 
     Args:
         graph: In 32 bits; it is not touched.
         batches: What the graph is run on, real sentences; by the names of its inputs.
+        keep: Names of `matrices` that will stay in 32 bits.
     """
-    even, readers = copied(graph), readers_of(graph)
+    even = copied(graph)
+    if any(has_graph(node) for node in graph.graph.node):  # what reads inside of them is not seen
+        return even
+    readers = _readers(graph, keep)
     stored = {one.name: one for one in even.graph.initializer}
     norms = _norms(even, readers)
-    chosen = _choose(graph, batches, free=set(norms))
+    chosen = _choose(graph, batches, readers, free=set(norms))
     now_read: dict[str, str] = {}
     made: list[Any] = []
     for node in even.graph.node:
@@ -94,9 +103,10 @@ def smoothed(
         if name not in now_read:
             before, now_read[name] = _evening(even, name, way, norm=norms.get(name))
             made += before
-        columns = numpy_helper.to_array(stored[node.input[1]])
-        weight = _constant(even, f"{node.input[1]}.{node.name}", way.weights(columns))
-        node.input[:] = [now_read[name], weight]
+        node.input[0] = now_read[name]
+        if way.columns is not None:
+            weights = way.weights(numpy_helper.to_array(stored[node.input[1]]))
+            node.input[1] = _constant(even, f"{node.input[1]}.{node.name}", weights)
         made.append(node)
         if way.rows:
             product = node.output[0]
@@ -108,20 +118,37 @@ def smoothed(
     return even
 
 
+_Readers = Mapping[str, Mapping[str, np.ndarray]]
+"""Name of a tensor to name to matrix [D, M], of those that read it."""
+
+
+def _readers(graph: onnx.ModelProto, keep: Sequence[str]) -> _Readers:
+    """Give what reads each tensor in 8 bits, for tensors that have such."""
+    read_by = {
+        name: {node: one for node, one in read.items() if node not in keep}
+        for name, read in readers_of(graph).items()
+    }
+    return {name: read for name, read in read_by.items() if read}
+
+
 def _choose(
-    graph: onnx.ModelProto, batches: Sequence[Mapping[str, np.ndarray]], *, free: Set[str]
+    graph: onnx.ModelProto,
+    batches: Sequence[Mapping[str, np.ndarray]],
+    readers: _Readers,
+    *,
+    free: Set[str],
 ) -> dict[str, Even]:
     """Give how what is read is evened out, by the tensor's name.
 
     Args:
         graph: In 32 bits.
         batches: What it is run on.
+        readers: Of what is evened out.
         free: Tensors whose columns cost no time.
     """
-    readers = readers_of(graph)
     largest: dict[str, np.ndarray] = {}
     for tables in readings(graph, batches):
-        for name, table in tables.items():
+        for name, table in _of(tables, readers):
             found = np.abs(table).reshape(-1, table.shape[-1]).max(axis=0)
             largest[name] = np.maximum(largest.get(name, found), found)
     ways = {name: _ways(largest[name], [*read.values()]) for name, read in readers.items()}
@@ -133,7 +160,7 @@ def _choose(
     off = {name: np.zeros(len(ways[name])) for name in readers}
     pieces = dict.fromkeys(readers, 0)
     for tables in readings(graph, batches):
-        for name, table in tables.items():
+        for name, table in _of(tables, readers):
             exact = [table @ one for one in readers[name].values()]
             pieces[name] += sum(one[..., 0].size for one in exact)
             for place, way in enumerate(ways[name]):
@@ -151,6 +178,10 @@ def _choose(
     return chosen
 
 
+def _of(tables: Mapping[str, np.ndarray], readers: _Readers) -> Iterator[tuple[str, np.ndarray]]:
+    return ((name, table) for name, table in tables.items() if name in readers)
+
+
 def _ways(largest: np.ndarray, matrices: Sequence[np.ndarray]) -> list[Even]:
     """Give what may be done to what some matrices [D, M] read, the cheapest first.
 
@@ -159,29 +190,36 @@ def _ways(largest: np.ndarray, matrices: Sequence[np.ndarray]) -> list[Even]:
         matrices: All that read it: they are to agree on one number a column.
     """
     read = np.max([np.abs(one).max(axis=1) for one in matrices], axis=0)
-    logs = [np.log(np.maximum(one, _LEAST * max(one.max(), _LEAST))) for one in (largest, read)]
+    floors = (max(_QUIET * float(np.median(one)), _LEAST) for one in (largest, read))
+    logs = [np.log(np.maximum(*pair)) for pair in zip((largest, read), floors, strict=True)]
     scale = STRENGTH * logs[0] - (1 - STRENGTH) * logs[1]
     columns = np.exp(scale - scale.mean()).astype(np.float32)
     return [Even(None, False), Even(columns, False), Even(None, True), Even(columns, True)]
 
 
-def _norms(graph: onnx.ModelProto, readers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Give what makes a tensor, by its name, if that is a norm that matrices alone read.
+def _norms(graph: onnx.ModelProto, readers: _Readers) -> dict[str, Any]:
+    """Give what makes a tensor, by its name, if that is a norm that these matrices alone read.
 
-    What its columns are divided by then goes into its own weights.
+    A norm, or its last step: a product with its weights. What the columns are divided by then goes
+    into these.
     """
-    if any(has_graph(node) for node in graph.graph.node):  # what reads inside of them is not seen
-        return {}
     uses = Counter(name for node in graph.graph.node for name in node.input)
     uses.update(one.name for one in graph.graph.output)
-    constants = {one.name for one in graph.graph.initializer if len(one.dims) == 1}
-    return {
-        node.output[0]: node
-        for node in graph.graph.node
-        if node.op_type in _NORMS
-        and uses[node.output[0]] == len(readers.get(node.output[0], ()))
-        and constants.issuperset(node.input[1:])
-    }
+    weights = _vectors(graph)
+    found = {}
+    for node in graph.graph.node:
+        held = [name in weights for name in node.input]
+        is_norm = node.op_type == "LayerNormalization" and all(held[1:])
+        is_last_step = node.op_type == "Mul" and sum(held) == 1
+        alone = uses[node.output[0]] == len(readers.get(node.output[0], ()))
+        if (is_norm or is_last_step) and alone:
+            found[node.output[0]] = node
+    return found
+
+
+def _vectors(graph: onnx.ModelProto) -> dict[str, Any]:
+    """Give the constants of one axis, by name."""
+    return {one.name: one for one in graph.graph.initializer if len(one.dims) == 1}
 
 
 def _evening(graph: onnx.ModelProto, name: str, way: Even, *, norm: Any) -> tuple[list[Any], str]:
@@ -195,10 +233,11 @@ def _evening(graph: onnx.ModelProto, name: str, way: Even, *, norm: Any) -> tupl
     """
     made, now = [], name
     if way.columns is not None and norm is not None:
-        stored = {one.name: one for one in graph.graph.initializer}
-        for place in range(1, len(norm.input)):
-            weights = numpy_helper.to_array(stored[norm.input[place]]) / way.columns
-            norm.input[place] = _constant(graph, f"{norm.input[place]}.{name}", weights)
+        vectors = _vectors(graph)
+        for place, read in enumerate(norm.input):
+            if read in vectors:
+                weights = numpy_helper.to_array(vectors[read]) / way.columns
+                norm.input[place] = _constant(graph, f"{read}.{name}", weights)
     elif way.columns is not None:
         factors = _constant(graph, f"{name}.factors", 1 / way.columns)
         made.append(_node("Mul", [name, factors], f"{name}.columns"))

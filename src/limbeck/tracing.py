@@ -98,10 +98,10 @@ def _name_products(graph: onnx.ModelProto) -> None:
         noted = {one.key: one.value for one in node.metadata_props}.get(_SCOPES)
         if node.op_type == "MatMul" and noted is not None:
             # From the graph's own, "", over the model to the operator.
-            *scopes, _ = ast.literal_eval(noted)
-            module = scopes[-1].removeprefix("model.")
-            seen[module] += 1
-            node.name = module if seen[module] == 1 else f"{module}:{seen[module]}"
+            module = "".join(ast.literal_eval(noted)[-2:-1]).removeprefix("model.")
+            if module:
+                seen[module] += 1
+                node.name = module if seen[module] == 1 else f"{module}:{seen[module]}"
 
 
 def _forget_making(graph: onnx.ModelProto) -> None:

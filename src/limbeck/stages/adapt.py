@@ -124,7 +124,8 @@ def _given(recipe: AnyAdapting) -> dict[str, "SparseDelta"]:
         found[language] = replace(delta, parts=inside, dense={})
         check_fit(encoder, inside, {})
         if not (isinstance(recipe, Recipe) and recipe.teacher.foreign):
-            check_base(encoder, found[language], where=where, allow="set teacher.foreign")
+            allow = "set teacher.foreign" if isinstance(recipe, Recipe) else "take another delta"
+            check_base(encoder, found[language], where=where, allow=allow)
     return found
 
 
