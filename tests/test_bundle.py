@@ -184,7 +184,7 @@ def test_a_bundle_that_8_bits_would_break_is_made_in_32(
     finished: Finished, kept_store: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(exporting, "_fall", lambda *_: {
-        "metric": "x", "fall": 1.0, "int8": 0.0, "fp32": 1.0, "n": 1
+        "metric": "x", "fall": 1.0, "but_for_one": 1.0, "int8": 0.0, "fp32": 1.0, "n": 1
     })  # fmt: skip
     monkeypatch.setattr(exporting, "_by_damage", lambda *_: [])
     recipe = read_recipe(finished.recipe, ["export.int8=true"])
