@@ -188,8 +188,8 @@ class Teacher(Section):
     learning_rate: float = knob(
         3e-4,
         "Peak rate of AdamW, linear decay.",
-        reason="right for encoders of a few million parameters, lt-sft wants up to ten times as much "
-        "(results/tunings.md); use 2e-5 to 5e-5 from 100 M on",
+        reason="right for encoders of a few million parameters, lt-sft wants up to ten times as "
+        "much (results/tunings.md); use 2e-5 to 5e-5 from 100 M on",
         gt=0,
     )
     batch_sentences: int = knob(
