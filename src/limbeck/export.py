@@ -9,9 +9,9 @@ Of several candidates, the fastest of those that pass is written.
 """
 
 import logging
+import math
 import shutil
 import tempfile
-from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -40,7 +40,6 @@ from limbeck.rounding import (
     matrices,
     quantized,
     ranges_of,
-    readers_of,
     static,
 )
 from limbeck.smoothing import smoothed
@@ -160,8 +159,9 @@ class _Traced:
 
     def _sizes(self) -> dict[str, int]:
         """Give the entries of each of `matrices`."""
-        found = ChainMap(*readers_of(self.graph).values())
-        return {name: found[name].size for name in matrices(self.graph)}
+        entries = {one.name: math.prod(one.dims) for one in self.graph.graph.initializer}
+        reads = {node.name: node.input[1:] for node in self.graph.graph.node}
+        return {name: entries[reads[name][0]] for name in matrices(self.graph)}
 
     def _bears(self, name: str, entries: int) -> float:
         """Give by how much a matrix's product may be off in 8 bits."""

@@ -201,7 +201,8 @@ def readings(
     """Give what the matrices of a graph read of each batch, by the tensor's name."""
     import onnxruntime
 
-    names = sorted(readers_of(graph))
+    chosen = set(matrices(graph))
+    names = sorted({node.input[0] for node in graph.graph.node if node.name in chosen})
     open_graph = copied(graph)
     given = {one.name for one in open_graph.graph.output}
     more = [onnx.ValueInfoProto(name=name) for name in names if name not in given]
