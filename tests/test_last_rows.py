@@ -24,6 +24,7 @@ CONSTANTS = {
     "six": np.array([6]),
     "last": np.array([-1]),
     "split": np.array([0, 0, 2, 3]),
+    "six_of_all": np.array([0, 0, 6]),
     "flat": np.array([-1, 6]),
     "any": DRAW.normal(size=(6, 6)).astype(np.float32),
     "scale": DRAW.normal(size=6).astype(np.float32),
@@ -53,6 +54,7 @@ def traced(model_type: str, attention: str = "eager", head: str = "text", **chan
         patch.setattr(tracing, "drop_unread_rows", kept)
         after = tracing.to_onnx(model, head=head, windows=[window(5), window(9)])
     del before.graph.value_info[:]
+    tracing._name_products(before)
     tracing._forget_making(before)
     return before, after, tracing.inputs_of(model, head)
 
@@ -151,7 +153,7 @@ def test_a_graph_that_reads_all_rows_stays_as_it_is(
     assert before.SerializeToString() == after.SerializeToString()
 
 
-def small_graph(lines: str, *, opset: int = 20) -> onnx.ModelProto:
+def small_graph(lines: str, *, opset: int = tracing.OPSET) -> onnx.ModelProto:
     """Give a graph of `y`, made by some lines of `x` [B, T, 6], of which one row is read."""
     text = f"""<ir_version: 10, opset_import: ["" : {opset}]>
         rows (float[B, T, 6] input_ids) => (float[B, N] scores) {{
@@ -167,12 +169,19 @@ def small_graph(lines: str, *, opset: int = 20) -> onnx.ModelProto:
     return shape_inference.infer_shapes(graph, data_prop=True)
 
 
+HEADS = (
+    "r = Reshape(h, split) q = Transpose<perm = [0, 2, 1, 3]>(r)"
+    " l = Reshape(x, split) k = Transpose<perm = [0, 2, 1, 3]>(l)"
+)
+"""What is asked `q` and what answers `k` [B, 2, T, 3]."""
+JOINED = "u = Transpose<perm = [0, 2, 1, 3]>(a) y = Reshape(u, six_of_all)"
 FOLLOWED = {
     "an entry": "y = Gelu(h)",
     "two": "y = Add(x, h)",
     "repeated": "m = ReduceMean(h, one) p = MatMul(h, any) y = Sub(p, m)",
     "scalar": "y = Clip(h, small)",
     "norm": "y = LayerNormalization(h, scale)",
+    "norm by squares": "y = RMSNormalization(h, scale)",
     "softmax": "y = Softmax(h)",
     "mean of a row": "m = ReduceMean(h, last) y = Div(h, m)",
     "turned": "t = Transpose<perm = [2, 1, 0]>(h) e = Neg(t) y = Transpose<perm = [2, 1, 0]>(e)",
@@ -187,6 +196,11 @@ FOLLOWED = {
     " b = Shape<start = 0, end = 2>(x) t = Shape<start = 1, end = 2>(x)"
     " s = Concat<axis = 0>(b, one, t) r = Reshape<allowzero = 1>(p, s) e = Softmax(r)"
     " q = Squeeze(e, two) y = MatMul(q, x)",
+    "asked alone": f"{HEADS} a = Attention(q, k, k) {JOINED}",
+    "asked behind a mask": f"{HEADS} t = Transpose<perm = [0, 2, 1]>(x) p = MatMul(x, t)"
+    f" m = Unsqueeze(p, one) a = Attention<softcap = 2.0>(q, k, k, m) {JOINED}",
+    "rotated": "r = Unsqueeze(h, one) b, c = Split<axis = -1, num_outputs = 2>(x)"
+    " e = RotaryEmbedding(r, b, c) y = Squeeze(e, one)",
     "twice": "k = Transpose<perm = [0, 2, 1]>(h) p = MatMul(x, k) y = MatMul(p, h)",
 }
 STOPPED = {
@@ -194,6 +208,8 @@ STOPPED = {
     "mean of rows": "m = ReduceMean(h, one) y = Mul(m, scale)",
     "norm of all": "y = LayerNormalization<axis = 1>(h, scale)",
     "flattened": "r = Reshape(h, flat) e = Exp(r) s = Shape(x) y = Reshape(e, s)",
+    "asked from the left": f"{HEADS} a = Attention<is_causal = 1>(q, k, k) {JOINED}",
+    "asked in three axes": "y = Attention<q_num_heads = 2, kv_num_heads = 2>(h, x, x)",
     "unknown": "y = CumSum(h, two)",
     "a part of the rows": "y = Slice(h, one, two, one)",
     "no axes": "u = Unsqueeze(h, last) e = Squeeze(u) y = Neg(e)",

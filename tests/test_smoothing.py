@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from limbeck.backends import session
 from limbeck.rounding import errors_of, quantized, ranges_of, static
 from limbeck.smoothing import Even, _ways, smoothed
+from limbeck.tracing import OPSET
 
 DRAW = np.random.default_rng(0)
 ROWS = DRAW.normal(size=(3, 7, 16)).astype(np.float32)
@@ -20,22 +21,23 @@ WEIGHTS = {
 
 
 def graph(
-    *, norm: bool, around: bool = False, columns: np.ndarray | None = None
+    *, norm: bool | str, around: bool = False, columns: np.ndarray | None = None
 ) -> onnx.ModelProto:
     """Give a graph in which two matrices read the same, of a norm or of the inputs themselves.
 
     Args:
-        norm: Whether a norm makes what they read.
+        norm: Whether a norm makes what they read, or which kind of norm.
         around: Whether something else reads it too.
         columns: Of the norm's weights, or what the inputs are multiplied by.
     """
     factors = np.ones(16, dtype=np.float32) if columns is None else columns
-    stored = {**WEIGHTS, "factors": factors, "shift": np.full(16, 0.1, dtype=np.float32)}
-    made = (
-        helper.make_node("LayerNormalization", ["input_ids", "factors", "shift"], ["x"], name="n")
-        if norm
-        else helper.make_node("Mul", ["input_ids", "factors"], ["x"], name="n")
-    )
+    stored = {**WEIGHTS, "factors": factors}
+    kind = {True: "LayerNormalization", False: "Mul"}.get(norm, norm)
+    read = ["input_ids", "factors"]
+    if kind == "LayerNormalization":
+        stored["shift"] = np.full(16, 0.1, dtype=np.float32)
+        read.append("shift")
+    made = helper.make_node(kind, read, ["x"], name="n")
     nodes = [
         made,
         helper.make_node("MatMul", ["x", "first"], ["a"], name="one"),
@@ -46,7 +48,7 @@ def graph(
     scores = helper.make_tensor_value_info("scores", 1, ["B", "L", 28 if around else 12])
     constants = [numpy_helper.from_array(value, name) for name, value in stored.items()]
     made_of = helper.make_graph(nodes, "pair", [given], [scores], constants)
-    opset = [helper.make_opsetid("", 20)]
+    opset = [helper.make_opsetid("", OPSET)]
     return helper.make_model(made_of, opset_imports=opset, ir_version=10)
 
 
@@ -69,8 +71,8 @@ LOUD_COLUMN = np.where(np.arange(16) == 3, 200, 1).astype(np.float32)
 QUIET_WEIGHTS = {"first", "second"}
 
 
-@pytest.mark.parametrize("norm", [True, False])
-def test_a_loud_column_goes_over_into_the_matrices(norm: bool):
+@pytest.mark.parametrize("norm", ["LayerNormalization", "RMSNormalization", False])
+def test_a_loud_column_goes_over_into_the_matrices(norm: bool | str):
     loud = graph(norm=norm, columns=LOUD_COLUMN)
     for one in loud.graph.initializer:
         if one.name in QUIET_WEIGHTS:

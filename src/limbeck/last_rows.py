@@ -308,6 +308,23 @@ def _size(lengths: Sequence[int | str | None]) -> tuple[int, Counter[str]] | Non
     return number, Counter(one for one in lengths if isinstance(one, str))
 
 
+def _rotated(node: Any, axis: int, known: _Known) -> Axes | None:
+    """`RotaryEmbedding`: each position [B, H, S, D] by its own angles [B, S, D/2]."""
+    by_place = len(node.input) > 3  # angles are looked up then
+    return [2, 1, 1] if axis == 2 and known.rank(node.input[0]) == 4 and not by_place else None
+
+
+def _attended(node: Any, axis: int, known: _Known) -> Axes | None:
+    """`Attention`: a position asks by itself [B, H, S, D]; of keys and values all are read."""
+    others, masks = node.input[4:], [name for name in node.input[3:4] if name]
+    if axis != 2 or known.rank(node.input[0]) != 4 or any(others) or len(node.output) > 1:
+        return None
+    if _attribute(node, "is_causal", 0):
+        return None
+    mask = [known.rank(name) - 2 for name in masks]
+    return ([2, None, None, *mask] + [None] * len(node.input))[: len(node.input)]
+
+
 def _reduced(node: Any, rank: int, known: _Known) -> Iterable[int] | None:
     return known.axes(node, 1, rank) if _attribute(node, "keepdims", 1) else None
 
@@ -332,14 +349,17 @@ _EACH = (
 )  # fmt: skip
 _RULES: dict[str, Callable[[Any, int, _Known], Axes | None]] = {
     **dict.fromkeys(_EACH, _each),
+    "Attention": _attended,
     "Concat": _beside(_along(0), alike=True),
     "GatherElements": _looked_up,
     "LayerNormalization": _beside(_from_axis, alike=True),
     "MatMul": _product,
+    "RMSNormalization": _beside(_from_axis, alike=True),
     "ReduceMax": _beside(_reduced, alike=False),
     "ReduceMean": _beside(_reduced, alike=False),
     "ReduceSum": _beside(_reduced, alike=False),
     "Reshape": _regrouped,
+    "RotaryEmbedding": _rotated,
     "Slice": _beside(_cut, alike=False),
     "Softmax": _beside(_along(-1), alike=False),
     "Split": _beside(_along(0), alike=False),

@@ -36,6 +36,7 @@ NEAR = 0.015
 entries is off by 0.012."""
 _WORTH = 1.1
 """By how much the errors of two ways may differ for the cheaper one to be taken."""
+_NORMS = ("LayerNormalization", "RMSNormalization")
 _LEAST = 1e-5
 """Largest entry of a row of nothing."""
 _QUIET = 0.1
@@ -209,7 +210,7 @@ def _norms(graph: onnx.ModelProto, readers: _Readers) -> dict[str, Any]:
     found = {}
     for node in graph.graph.node:
         held = [name in weights for name in node.input]
-        is_norm = node.op_type == "LayerNormalization" and all(held[1:])
+        is_norm = node.op_type in _NORMS and all(held[1:])
         is_last_step = node.op_type == "Mul" and sum(held) == 1
         alone = uses[node.output[0]] == len(readers.get(node.output[0], ()))
         if (is_norm or is_last_step) and alone:

@@ -6,10 +6,12 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,7 +21,9 @@ from limbeck.heads import HEADS, head_logits, reads_types
 from limbeck.last_rows import drop_unread_rows
 from limbeck.tasks.windows import Window
 
-OPSET = 20
+OPSET = 23
+"""The first that has attention and rotary embeddings as one operator each."""
+_SHAPE = "rotary.shape"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Where the exporter notes the modules that a node is in."""
 
@@ -80,12 +84,52 @@ def to_onnx(model: PreTrainedModel, *, head: str, windows: Sequence[Window]) -> 
         ) from None
     assert program is not None
     graph = program.model_proto
+    _rotate_each_text(graph.graph)
     drop_unread_rows(graph)
     # Shapes noted before constants were folded would contradict those after.
     del graph.graph.value_info[:]
     _name_products(graph)
     _forget_making(graph)
     return graph
+
+
+def _rotate_each_text(graph: Any) -> None:
+    """Give `RotaryEmbedding` angles of every text: the exporter hands over one text's for all.
+
+    The operator wants them [B, S, D/2] (ONNX, opset 23), and onnxruntime refuses what is shorter.
+    """
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in graph.value_info}
+    makers = {name: node for node in graph.node for name in node.output}
+    there: dict[tuple[str, ...], str] = {}
+    made: list[Any] = []
+    for node in graph.node:
+        if node.op_type == "RotaryEmbedding" and len(node.input) == 3:
+            for place in (1, 2):
+                one_text = node.input[place]
+                same = (makers[one_text].op_type, *makers[one_text].input)
+                if same not in there:
+                    there[same] = angles = f"{one_text}.of.each"
+                    made.append(helper.make_node("Expand", [one_text, _SHAPE], [angles], angles))
+                    _note_angles(graph, angles, shapes.get(node.output[0]))
+                node.input[place] = there[same]
+        made.append(node)
+    if there:
+        ones = numpy_helper.from_array(np.array([1, 1], dtype=np.int64), "rotary.ones")
+        graph.initializer.append(ones)
+        texts = ["rotary.texts"]
+        shape = helper.make_node("Concat", [*texts, ones.name], [_SHAPE], _SHAPE, axis=0)
+        count = helper.make_node("Shape", [graph.input[0].name], texts, *texts, start=0, end=1)
+        del graph.node[:]
+        graph.node.extend([count, shape, *made])
+
+
+def _note_angles(graph: Any, name: str, rotated: Any) -> None:
+    """Note the shape of angles [B, S, ?] of what is rotated [B, H, S, D], if that is known."""
+    if rotated is not None and len(rotated) == 4:
+        lengths = [rotated[0].dim_param or rotated[0].dim_value]
+        lengths += [rotated[2].dim_param or rotated[2].dim_value, None]
+        kind = TensorProto.FLOAT
+        graph.value_info.append(helper.make_tensor_value_info(name, kind, lengths))
 
 
 def _name_products(graph: onnx.ModelProto) -> None:

@@ -88,7 +88,7 @@ def held_out(paths: Sequence[Path], task: Task) -> list[Any]:
 
 STAGE = Stage(
     "export",
-    3,
+    4,
     ("corpus", "task"),
     _section,
     _outside,
