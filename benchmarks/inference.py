@@ -25,7 +25,8 @@ from transformers import AutoModelForTokenClassification, DistilBertConfig, XLMR
 from limbeck.answering import ENTRY
 from limbeck.artifact import key
 from limbeck.encoder import quiet
-from limbeck.export import Gate, make_bundle
+from limbeck.export import make_bundle
+from limbeck.gates import Gate
 from limbeck.judge import load_tuned
 from limbeck.quickstart import quickstart
 from limbeck.race import race, texts_for, with_shares

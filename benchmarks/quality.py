@@ -19,7 +19,8 @@ from typing import Any
 from limbeck.answering import TaskModel
 from limbeck.bundle import bytes_on_disk
 from limbeck.evaluate import compare, loyalty
-from limbeck.export import TOLERANCE, Gate, make_bundle
+from limbeck.export import make_bundle
+from limbeck.gates import TOLERANCE, Gate
 from limbeck.judge import load_tuned
 from limbeck.recipe import Recipe
 from limbeck.runtime import load

@@ -25,11 +25,12 @@ from limbeck.artifact import Store, file_hash, write_json
 from limbeck.backends import is_installed, session
 from limbeck.bench import Latency
 from limbeck.benchmarks import load_file
-from limbeck.bundle import RECORD, _digest, read_bundle
+from limbeck.bundle import RECORD, _digest, card, read_bundle
 from limbeck.encoder import load_encoder
 from limbeck.errors import ArtifactError, DataError, ExportError, RecipeError
-from limbeck.export import Gate, export
+from limbeck.export import export
 from limbeck.finetune import outputs_of, task_model
+from limbeck.gates import Gate, fall
 from limbeck.judge import load_task_model
 from limbeck.recipe import read_recipe
 from limbeck.report import write_report
@@ -130,6 +131,10 @@ def test_the_record_and_the_card_say_what_it_is(bundle: Path):
     assert told["metric"] == "accuracy" and told["n"] == 24 and told["fall"] <= 0.05
     page = files["README.md"].decode()
     assert "In 8 bits accuracy is" in page and ", ".join(about.labels) in page
+    let_through = {**about.scores, "int8": {**told, "fall": 0.0143, "but_for_one": 0.0}}
+    assert "(n = 24; but for one of them it falls by 0.00)" in card(
+        replace(about, scores=let_through)
+    )
     assert package.load is load
     with pytest.raises(AttributeError, match="no attribute 'unload'"):
         package.unload  # noqa: B018
@@ -183,7 +188,7 @@ def test_a_recipe_s_bundle_is_scored_beside_the_rest(finished: Finished, kept_st
 def test_a_bundle_that_8_bits_would_break_is_made_in_32(
     finished: Finished, kept_store: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(exporting, "_fall", lambda *_: {
+    monkeypatch.setattr(exporting, "fall", lambda *_: {
         "metric": "x", "fall": 1.0, "but_for_one": 1.0, "int8": 0.0, "fp32": 1.0, "n": 1
     })  # fmt: skip
     monkeypatch.setattr(exporting, "_by_damage", lambda *_: [])
@@ -303,17 +308,17 @@ def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate, q
     assert found["quantization"] == quantization
 
 
-@pytest.mark.parametrize(("worse", "better", "fall"), [(1, 0, 0.0), (2, 0, 0.05), (3, 2, 0.0)])
-def test_what_one_example_makes_is_no_fall(worse: int, better: int, fall: float):
+@pytest.mark.parametrize(("worse", "better", "least"), [(1, 0, 0.0), (2, 0, 0.05), (3, 2, 0.0)])
+def test_what_one_example_makes_is_no_fall(worse: int, better: int, least: float):
     task = TASKS["topics"]
     examples = [LabelledText(f"text {n}", label="ab"[n % 2]) for n in range(21)]
     gold = [one.label for one in examples]
     turned = {"a": "b", "b": "a"}
     before = [turned[one] if n < better else one for n, one in enumerate(gold)]
     after = [turned[one] if n >= 21 - worse else one for n, one in enumerate(gold)]
-    told = exporting._fall(task, before, after, Gate(examples, examples))
-    assert told["fall"] > 0.04 and told["but_for_one"] == pytest.approx(fall, abs=0.01)
-    alike = exporting._fall(task, before, after, Gate(examples))
+    told = fall(task, before, after, Gate(examples, examples))
+    assert told["fall"] > 0.04 and told["but_for_one"] == pytest.approx(least, abs=0.01)
+    alike = fall(task, before, after, Gate(examples))
     assert alike["but_for_one"] == alike["fall"] == pytest.approx((worse + better) / 21)
 
 

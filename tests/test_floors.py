@@ -92,6 +92,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "adapt",
         "finetune",
         "distil",
+        "gates",
         "export",
         "costs",
         "certify",

@@ -154,9 +154,11 @@ def card(about: Bundle) -> str:
     if "int8" in found:
         told = found["int8"]
         kept = f"; kept in 32 bits: {', '.join(told['kept'])}" if told["kept"] else ""
+        least, fall = told["but_for_one"], told["fall"]
+        alone = f"; but for one of them it falls by {100 * least:.2f}" if least < fall else ""
         lines.append(
             f"- In 8 bits {told['metric']} is {100 * told['int8']:.2f}, in 32 bits "
-            f"{100 * told['fp32']:.2f} (n = {told['n']}){kept}"
+            f"{100 * told['fp32']:.2f} (n = {told['n']}{alone}){kept}"
         )
     lines += [f"- Tried: {trial(one)}" for one in found.get("tried", ())]
     return "\n".join(

@@ -23,14 +23,14 @@ import numpy as np
 import onnx
 from transformers import PreTrainedModel
 
-from limbeck.answering import TaskModel, outputs_by, settled, side_by_side
+from limbeck.answering import TaskModel, outputs_by, side_by_side
 from limbeck.artifact import check_new_folder
 from limbeck.backends import USUAL, read_of, session
 from limbeck.bench import Cost, Latency, latency
 from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, card, write_bundle
 from limbeck.candidates import Candidate, candidates
 from limbeck.errors import ArtifactError, ExportError
-from limbeck.evaluate import loyalty, score
+from limbeck.gates import TOLERANCE, Gate, fall, is_open, judged_answers, parity
 from limbeck.last_rows import products_on_one_row
 from limbeck.parameters import base_prefix, cost_of
 from limbeck.rounding import (
@@ -43,18 +43,11 @@ from limbeck.rounding import (
     static,
 )
 from limbeck.smoothing import smoothed
-from limbeck.tasks import Task
 from limbeck.tasks.windows import Window
 from limbeck.tracing import inputs_of, to_onnx
 
 log = logging.getLogger(__name__)
 
-PARITY = 0.995
-"""Least share of answers in which the graph and torch must agree."""
-TOLERANCE = 0.005
-"""Most that a score may fall in 8 bits, unless another is given."""
-ONE_EXAMPLE = 0.05
-"""Most that is let through where a single labelled example makes it."""
 _MOST_KEPT = 8
 """Matrices kept in 32 bits before it is given up."""
 CRUDE = 0.05
@@ -69,20 +62,6 @@ _CALIBRATING = 64
 """Sentences that give the ranges of activations and rank matrices."""
 _TIMED = 100
 """Sentences by which the fastest candidate is found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a graph is tried on.
-
-    Args:
-        examples: Sentences of the task, real ones.
-        labelled: Labelled examples by which 8 bits are judged; without them the answers of 32
-            bits are taken for gold.
-    """
-
-    examples: Sequence[Any]
-    labelled: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +211,7 @@ def _in_32_bits(traced: _Traced, backend: str, gate: Gate) -> Exported:
         ExportError: It does not open.
     """
     whole, made_as = traced.by(backend, traced.graph), Candidate(backend, "none")
-    found = _parity(traced.asked, whole, gate)
+    found = parity(traced.asked, whole, gate)
     return Exported(traced.graph, traced.inputs, made_as, whole, traced.cost, found)
 
 
@@ -321,14 +300,13 @@ def _in_8_bits(
     """
     more: list[str] = []
     ranked: list[str] = []
-    expected = _answers(made.model, gate)
+    expected = judged_answers(made.model, gate)
     while True:
         kept = way.crude + more
         small = quantized(made.graph, keep=kept, rounding=way.rounding)
         model = ask(small)
-        told = _fall(model.task, expected, _answers(model, gate), gate)
-        most = max(tolerance, ONE_EXAMPLE)
-        if told["fall"] <= most and told["but_for_one"] <= tolerance:
+        told = fall(model.task, expected, judged_answers(model, gate), gate)
+        if is_open(told, tolerance):
             told |= {"kept": kept, "quantization": made.made_as.quantization}
             return replace(made, graph=small, model=model, found={**made.found, "int8": told})
         ranked = ranked or _by_damage(made, ask, windows, way)
@@ -414,60 +392,6 @@ def make_bundle(
         "bytes": made.graph.ByteSize(),
         **made.found,
     }
-
-
-def _parity(asked: TaskModel, whole: TaskModel, gate: Gate) -> dict[str, Any]:
-    """Compare a graph with torch.
-
-    Raises:
-        ExportError: They disagree in more answers than allowed.
-    """
-    windows = asked.task.encode(gate.examples, asked.tokenizer, None, max_pieces=asked.max_pieces)
-    scores = [one.outputs(windows) for one in (whole, asked)]
-    apart = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(*scores, strict=True))
-    answers = [asked.task.decode(gate.examples, windows, one, asked.labels) for one in scores]
-    agree = loyalty(asked.task, *(settled(asked.task, one, asked.settings) for one in answers))
-    if agree < PARITY or not np.isfinite(apart):
-        raise ExportError(
-            "the exported graph does not answer as torch does",
-            found=f"{100 * agree:.2f} % of the answers agree, scores differ by up to {apart:.3g}",
-            expected=f"at least {100 * PARITY:.1f} %",
-        )
-    return {"sentences": len(gate.examples), "agreement": agree, "largest_difference": apart}
-
-
-def _answers(asked: TaskModel, gate: Gate) -> list[Any]:
-    return asked.answer(gate.labelled or gate.examples)
-
-
-def _fall(task: Task, before: list[Any], after: list[Any], gate: Gate) -> dict[str, Any]:
-    """Score 8 bits beside 32: on gold labels, or on the answers of 32 bits where there are none."""
-    if gate.labelled:
-        first, second = (
-            score(task, gate.labelled, one, language="dev", resamples=1).metrics[task.primary]
-            for one in (before, after)
-        )
-        told: dict[str, Any] = {"metric": task.primary, "n": len(gate.labelled)}
-    else:
-        first, second = 1.0, loyalty(task, after, before)
-        told = {"metric": "agreement with 32 bits", "n": len(gate.examples)}
-    told |= {"fp32": first, "int8": second, "fall": first - second}
-    alone = len(gate.labelled) < 2
-    least = told["fall"] if alone else _fall_but_for_one(task, before, after, gate.labelled)
-    return told | {"but_for_one": least}
-
-
-def _fall_but_for_one(
-    task: Task, before: list[Any], after: list[Any], examples: Sequence[Any]
-) -> float:
-    """Give the least fall of the score with one example left out, or with none.
-
-    In a few dozen examples a single answer is a point or two: what it alone makes is no evidence.
-    """
-    counts = (task.statistics(examples, one) for one in (before, after))
-    sums = (np.vstack([one.sum(axis=0), one.sum(axis=0) - one]) for one in counts)
-    first, second = (task.metrics(one)[task.primary] for one in sums)
-    return float(np.min(first - second))
 
 
 def _by_damage(

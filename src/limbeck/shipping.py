@@ -45,7 +45,8 @@ def ship(
     Raises:
         LimbeckError: There is nothing to try it on, it cannot be exported, or a gate does not open.
     """
-    from limbeck.export import TOLERANCE, Gate, make_bundle
+    from limbeck.export import make_bundle
+    from limbeck.gates import TOLERANCE, Gate
 
     if is_bundle(Path(model)):
         raise RecipeError("this is a bundle already", where=model)

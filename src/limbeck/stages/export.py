@@ -35,7 +35,8 @@ def _outside(recipe: Recipe) -> dict[str, str]:
 
 
 def _run(job: Job[Recipe]) -> Outcome:
-    from limbeck.export import Gate, make_bundle
+    from limbeck.export import make_bundle
+    from limbeck.gates import Gate
     from limbeck.judge import load_tuned
 
     recipe, folder = job.recipe, job.inputs["task"].path("model")
