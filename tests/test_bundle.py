@@ -507,5 +507,8 @@ def test_a_bench_sets_a_bundle_beside_its_model(
     assert shipped["flops_per_word"] == whole["flops_per_word"] > 0
     assert shipped["peak_memory_bytes"] < whole["peak_memory_bytes"]
     assert shipped["share"]["compute"] > 0 and found["machine"]["ceilings"]["1"] == limits
+    lines = tiny_data / "corpora/bbb.txt"
+    told = limbeck(*arguments[:2], "--backend", "onnxruntime", *arguments[4:], "--text", lines)
+    assert told.code == 0 and f"{bundle.name}: onnxruntime answers soonest here" in told.out
     told = limbeck("bench", bundle)
     assert told.code == 2 and "name a file with --text" in told.err

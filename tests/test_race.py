@@ -52,9 +52,11 @@ class Fake:
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def put(**tasks: str) -> None:
         @contextmanager
-        def fake(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Iterator[Any]:
-            assert place.exists()
-            ms = {"a": 1.0, "b": 4.0}[name] / threads
+        def fake(
+            name: str, place: Path, texts: Sequence[str], *, threads: int, backend: str | None
+        ) -> Iterator[Any]:
+            assert place.exists() and (backend or "") in name
+            ms = {"a": 1.0, "b": 4.0, "b, openvino": 2.0, "b, onnxruntime": 3.0}[name] / threads
             yield Fake(name, texts, ms, tasks.get(name, "pos"))
 
         monkeypatch.setattr(race, "served", fake)
@@ -88,6 +90,25 @@ def test_systems_take_turns_and_figures_are_those_of_their_times(fakes: Any, pla
     assert a["flops_per_second"] == round(2 * (3 * 103 + 4 * 104) / 1.5e-3)
     assert told["ratio"]["b / a"]["p50_ms"] == 4 and told["ratio"]["b / a"]["disk_bytes"] == 2
     assert set(a["by_words"]) == {"1-8"}
+
+
+def test_bundles_are_timed_by_each_backend(
+    fakes: Any, places: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fakes()
+    monkeypatch.setattr(race, "ceilings", lambda count: {})
+    monkeypatch.setattr(race, "_place", Path)
+    monkeypatch.setattr(race, "is_bundle", lambda place: place.name == "b")
+    (tmp_path / "lines").write_text("one\none two\n")
+    names, both = [str(one) for one in places.values()], ["onnxruntime", "openvino"]
+    told = race.bench(names, tmp_path / "lines", threads=[1], backends=[*both, "openvino"])
+    assert list(told["systems"]) == ["a", *(f"b, {one}" for one in both)]
+    assert told["faster"] == {"b": "openvino"}
+    assert "faster" not in race.bench(names, tmp_path / "lines", threads=[1])
+    with pytest.raises(RecipeError, match="no such backend; found 'tvm'; expected one of: onnx"):
+        race.bench(names, tmp_path / "lines", backends=["tvm"])
+    with pytest.raises(RecipeError, match="a backend runs bundles, and none is among these"):
+        race.bench(names[:1], tmp_path / "lines", backends=both)
 
 
 def test_the_table_shows_each_system_and_what_is_not_known(

@@ -1,6 +1,6 @@
 """A model in a process of its own, asked over a pipe: what `limbeck bench` times.
 
-    python -m limbeck.bench_process PLACE THREADS
+    python -m limbeck.bench_process PLACE THREADS [BACKEND]
 
 Reads a JSON object a line and answers each with one. A process each, for what one library leaves
 spinning or allocated must not be counted against another.
@@ -43,7 +43,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
-        subject = _load(Path(sys.argv[1]), int(sys.argv[2]))
+        subject = _load(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
         examples: list[Any] = []
         for line in sys.stdin:
             asked = json.loads(line)
@@ -92,13 +92,14 @@ def examples_of(task: str, texts: Sequence[str]) -> list[Any]:
     return found
 
 
-def _load(place: Path, threads: int) -> _Subject:
+def _load(place: Path, threads: int, backend: str | None = None) -> _Subject:
     if is_bundle(place):
         from limbeck.runtime import load
 
-        ready = load(place, threads=threads)
-        cost = Cost(**ready.about.cost) if ready.about.cost else None
-        return _Subject(ready.model, ready.about.precision, ready.about.backend, cost)
+        ready = load(place, threads=threads, backend=backend)
+        about = ready.about
+        cost = Cost(**about.cost) if about.cost else None
+        return _Subject(ready.model, about.precision, backend or about.backend, cost)
     import torch
 
     from limbeck.judge import load_tuned

@@ -83,6 +83,13 @@ def bench(
         list[int] | None,
         typer.Option(help="Threads; repeat it. All cores, then 1, if not given.", min=1),
     ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnxruntime or openvino; repeat it: each bundle is timed by each. What it was "
+            "made for, if not given."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time models and bundles side by side: latency, throughput, start, size, memory.
@@ -92,7 +99,13 @@ def bench(
     """
     from limbeck.race import bench as run_bench
 
-    told = run_bench([model, *(vs or [])], text, sentences=sentences, threads=threads or ())
+    told = run_bench(
+        [model, *(vs or [])],
+        text,
+        sentences=sentences,
+        threads=threads or (),
+        backends=backend or (),
+    )
     if as_json:
         print_json(told)
         return
@@ -100,3 +113,5 @@ def bench(
     for name, figures in told["ratio"].items():
         some = ("p50_ms", "ms_per_word", "disk_bytes", "peak_memory_bytes", "cold_start_s")
         print(f"{name}: " + ", ".join(f"{one} {figures[one]:.2f}" for one in some))
+    for name, one in told.get("faster", {}).items():
+        print(f"{name}: {one} answers soonest here")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.asking import decoded
+from limbeck.backends import BACKENDS
 from limbeck.bench import Cost, by_length, calm_environment, percentiles
 from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
@@ -77,7 +78,9 @@ def _end_of(process: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def served(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Iterator[Served]:
+def served(
+    name: str, place: Path, texts: Sequence[str], *, threads: int, backend: str | None = None
+) -> Iterator[Served]:
     """Start a process for a model, and end it.
 
     Args:
@@ -85,11 +88,13 @@ def served(name: str, place: Path, texts: Sequence[str], *, threads: int) -> Ite
         place: A task model's folder, or a bundle.
         texts: What it will be asked.
         threads: That one answer may use.
+        backend: That runs a bundle; None: the one it was made for.
 
     Raises:
         ModelError: It cannot be loaded, or is not asked texts like these.
     """
     command = [sys.executable, "-m", "limbeck.bench_process", str(place), str(threads)]
+    command += [backend] if backend else []
     started = time.perf_counter()
     with subprocess.Popen(
         command,
@@ -117,6 +122,7 @@ def bench(
     *,
     sentences: int = 200,
     threads: Sequence[int] = (),
+    backends: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Time models and bundles: what `limbeck bench` tells.
 
@@ -125,19 +131,56 @@ def bench(
         text: As `texts_for` takes it.
         sentences: Most lines that are asked.
         threads: As `race` takes them.
+        backends: Keys of `BACKENDS`: each bundle is timed by each; none: by the one it was made
+            for.
 
     Returns:
         What `race` gives, with the `ceilings` of each count of threads in `machine`, and with each
-        system's `share` of them.
+        system's `share` of them; with `backends`, of each bundle which is the `faster`.
 
     Raises:
-        LimbeckError: As `race`, or there is no text.
+        LimbeckError: As `race`, there is no text, no such backend, or no bundle for backends.
     """
     places = [_place(one) for one in models]
     texts = texts_for(places, text, count=sentences)
-    names = _names([Path(one) for one in models])
-    told = race(dict(zip(names, places, strict=True)), texts, threads=threads)
-    return with_shares(told)
+    named = dict(zip(_names([Path(one) for one in models]), places, strict=True))
+    run_by = _run_by(named, backends)
+    systems = {
+        f"{name}, {one}" if one else name: (place, one)
+        for name, place in named.items()
+        for one in run_by.get(name, [None])
+    }
+    told = with_shares(
+        race(
+            {name: place for name, (place, _) in systems.items()},
+            texts,
+            threads=threads,
+            backends={name: one for name, (_, one) in systems.items() if one},
+        )
+    )
+    return {**told, "faster": _faster(told["systems"], run_by)} if backends else told
+
+
+def _run_by(named: Mapping[str, Path], backends: Sequence[str]) -> dict[str, list[str]]:
+    """Give the backends that each bundle is timed by, by the bundle's name."""
+    unknown = [one for one in backends if one not in BACKENDS]
+    if unknown:
+        expected = f"one of: {', '.join(BACKENDS)}"
+        raise RecipeError("no such backend", found=repr(unknown[0]), expected=expected)
+    found = {name: [*dict.fromkeys(backends)] for name, place in named.items() if is_bundle(place)}
+    if backends and not found:
+        raise RecipeError("a backend runs bundles, and none is among these", found=", ".join(named))
+    return found if backends else {}
+
+
+def _faster(
+    systems: Mapping[str, Mapping[str, Any]], run_by: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Give the backend with the lower median of each bundle."""
+    return {
+        name: min((systems[f"{name}, {one}"]["p50_ms"], one) for one in some)[1]
+        for name, some in run_by.items()
+    }
 
 
 def with_shares(told: dict[str, Any]) -> dict[str, Any]:
@@ -181,6 +224,7 @@ def race(
     texts: Sequence[str],
     *,
     threads: Sequence[int] = (),
+    backends: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Time systems side by side on the same sentences.
 
@@ -188,6 +232,7 @@ def race(
         systems: Name to a task model's folder or a bundle, all of one task.
         texts: Lines, as `limbeck predict` reads them, or running text.
         threads: Counts of threads, the first for the figures told first; none: all cores, then 1.
+        backends: Name to what runs a bundle, where that is not the one it was made for.
 
     Returns:
         `machine`; `systems`: name to its figures, those of each further count of threads under
@@ -198,9 +243,10 @@ def race(
     """
     counts = list(threads) or sorted({cores(), 1}, reverse=True)
     found: dict[str, dict[str, Any]] = {}
+    run_by = backends or {}
     for count in counts:
         log.info("bench: %d systems, %d sentences, %d threads", len(systems), len(texts), count)
-        told = _with_threads(systems, texts, count)
+        told = _with_threads(systems, texts, count, run_by)
         for name, figures in told.items():
             if name in found:
                 found[name]["threads"][count] = figures
@@ -209,7 +255,8 @@ def race(
     for name, place in systems.items():
         times = [found[name]["cold_start_s"]]
         for _ in range(_STARTS - 1):
-            with served(name, place, texts[:1], threads=counts[0]) as one:
+            backend = run_by.get(name)
+            with served(name, place, texts[:1], threads=counts[0], backend=backend) as one:
                 times.append(one.cold_start_s)
         found[name]["cold_start_s"] = round(statistics.median(times), 3)
     return {
@@ -222,11 +269,13 @@ def race(
 
 
 def _with_threads(
-    systems: Mapping[str, Path], texts: Sequence[str], threads: int
+    systems: Mapping[str, Path], texts: Sequence[str], threads: int, backends: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     with ExitStack() as stack:
         ready = [
-            stack.enter_context(served(name, place, texts, threads=threads))
+            stack.enter_context(
+                served(name, place, texts, threads=threads, backend=backends.get(name))
+            )
             for name, place in systems.items()
         ]
         _check_one_task(ready)
