@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import torch
 
 import limbeck as package
 from conftest import Finished, Told
-from limbeck import candidates, pipeline
+from limbeck import candidates, pipeline, runtime
 from limbeck import export as exporting
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.architectures import ARCHITECTURES
@@ -146,6 +147,36 @@ def test_answers_do_not_hang_on_what_stands_beside_them(predictor: Predictor):
     assert predictor.predict(texts) == alone
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda text: predictor.predict([text])[0], texts * 4)) == alone * 4
+
+
+def test_texts_are_read_at_once_where_a_model_is_small(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[int, str]] = []
+
+    def noted(*given: Any, threads: int, **named: Any) -> Any:
+        run = session(*given, threads=threads, **named)
+
+        def told(batch: Any) -> Any:
+            asked.append((threads, threading.current_thread().name))
+            return run(batch)
+
+        return told
+
+    monkeypatch.setattr(runtime, "session", noted)
+    texts = ["Ab cd ef.", "gh", "Ij kl mn op.", *STRANGE]
+    expected = load(bundle, threads=1).predict(texts)
+    assert {name for _, name in asked} == {"MainThread"}
+    asked.clear()
+    assert load(bundle, threads=2).predict(texts) == expected
+    assert {number for number, _ in asked} == {1} and "MainThread" not in dict(asked).values()
+    asked.clear()
+    load(bundle, threads=2).predict(texts[:1])
+    assert asked == [(1, "MainThread")], "one text needs no other thread"
+    asked.clear()
+    monkeypatch.setattr(runtime, "SMALL", 0)
+    assert load(bundle, threads=2).predict(texts) == expected
+    assert set(asked) == {(2, "MainThread")}
 
 
 def test_strange_text_is_answered_with_places_in_it(predictor: Predictor):

@@ -82,6 +82,7 @@ def outputs_by(
     head: str,
     pad_id: int,
     batch_pieces: int = 8192,
+    at_once: Callable[..., Iterable[np.ndarray]] = map,
 ) -> list[np.ndarray]:
     """Give the scores of every window, float32, in the windows' order.
 
@@ -90,15 +91,20 @@ def outputs_by(
         windows: Any number; those of like length are read together.
         head: A key of `ROWS`.
         pad_id: The padding piece.
-        batch_pieces: At most so many pieces at once, or one window.
+        batch_pieces: At most so many pieces in a batch, or one window.
+        at_once: As `map`, by which several batches are read: an executor's reads them at once.
     """
     order = sorted(range(len(windows)), key=lambda i: -len(windows[i].pieces))
-    found: list[Any] = [None] * len(windows)
+    batches: list[list[int]] = []
     place = 0
     while place < len(order):
-        rows = order[place : place + max(1, batch_pieces // len(windows[order[place]].pieces))]
-        place += len(rows)
-        scores = run(side_by_side([windows[i] for i in rows], pad_id))
+        size = max(1, batch_pieces // len(windows[order[place]].pieces))
+        batches.append(order[place : place + size])
+        place += size
+    some = (side_by_side([windows[i] for i in rows], pad_id) for rows in batches)
+    found: list[Any] = [None] * len(windows)
+    read = at_once if len(batches) > 1 else map
+    for rows, scores in zip(batches, read(run, some), strict=True):
         for row, i in zip(scores, rows, strict=True):
             found[i] = ROWS[head](row, windows[i]).copy()
     return found

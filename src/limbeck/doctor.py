@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import __version__
+from limbeck.processes import cores
 
 # A CPU's flags, as Linux spells them, that decide how fast products of matrices are.
 _FLAGS = (
@@ -99,13 +100,6 @@ def _cpu_flags() -> list[str]:
     found = _cpu_facts()
     present = set((found.get("flags") or found.get("Features") or "").split())
     return [flag for flag in _FLAGS if flag in present]
-
-
-def cores() -> int:
-    """Give how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int | None:

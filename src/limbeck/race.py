@@ -18,9 +18,10 @@ from limbeck.backends import BACKENDS
 from limbeck.bench import Cost, by_length, calm_environment, percentiles
 from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
-from limbeck.doctor import cores, machine
+from limbeck.doctor import machine
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.hub import model_folder
+from limbeck.processes import cores
 from limbeck.roofline import ceilings, share
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ it: windows are read one at a time, for activations in 8 bits are rounded by the
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,14 @@ from tokenizers import Tokenizer
 
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.asking import read_line, told
-from limbeck.backends import BACKENDS, session
+from limbeck.backends import BACKENDS, USUAL, session
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
 from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
+from limbeck.processes import cores
 from limbeck.tasks import find_task
+
+SMALL = 8_000_000
+"""Multiplications a piece below which a text is read by one thread as soon as by two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> P
 
     Args:
         path: A folder, or a `.limbeck` file.
-        threads: That one answer uses; 0: as many as there are cores.
+        threads: That answers use; 0: as many as there are cores. A large model's work on one text
+            together, a small one's each on a text of its own.
         backend: What runs it, "onnxruntime" or "openvino"; None: what it was made for.
 
     Raises:
@@ -116,14 +122,19 @@ def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> P
             found=about.task,
             do="upgrade limbeck",
         ) from error
+    runs = backend or about.backend
+    # Two threads on a short text of a small model are no sooner than one: each reads its own.
+    apart = runs == USUAL and about.cost.get("products_per_piece", SMALL) < SMALL
     run = session(
         files[MODEL],
         about.inputs,
-        backend=backend or about.backend,
-        threads=threads,
+        backend=runs,
+        threads=1 if apart else threads,
         where=str(path),
     )
     outputs = partial(outputs_by, run, head=task.head, pad_id=about.pad_id, batch_pieces=1)
+    if apart and (count := threads or cores()) > 1:
+        outputs = partial(outputs, at_once=ThreadPoolExecutor(count).map)
     model = TaskModel(
         task, tokenizer, about.labels, about.max_pieces, outputs, dict(about.settings)
     )
