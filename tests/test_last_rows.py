@@ -135,6 +135,19 @@ def test_one_row_is_rounded_to_8_bits_too(model_type: str):
     assert 0 < np.abs(exact - rounded).max() < 0.1
 
 
+@pytest.mark.parametrize(
+    ("model_type", "rotary"), [("bert", 0), pytest.param("modernbert", 4, marks=pytest.mark.slow)]
+)
+def test_attention_and_rotary_embeddings_are_one_operator_each(model_type: str, rotary: int):
+    _, after, _ = traced(model_type, "sdpa")
+    kinds = [node.op_type for node in after.graph.node]
+    assert kinds.count("Attention") == 2 and kinds.count("RotaryEmbedding") == rotary
+    assert "Softmax" not in kinds and "IsNaN" not in kinds
+    angles = [node for node in after.graph.node if node.name.endswith(".of.each")]
+    # Of all layers that turn by the same angles the cosines are one table, and so are the sines.
+    assert len(angles) in ((2, 4) if rotary else (0,))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "head", "changes"),

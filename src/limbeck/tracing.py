@@ -106,7 +106,8 @@ def _rotate_each_text(graph: Any) -> None:
         if node.op_type == "RotaryEmbedding" and len(node.input) == 3:
             for place in (1, 2):
                 one_text = node.input[place]
-                same = (makers[one_text].op_type, *makers[one_text].input)
+                maker = makers.get(one_text)  # of a constant there is none
+                same = (maker.op_type, *maker.input) if maker else (one_text,)
                 if same not in there:
                     there[same] = angles = f"{one_text}.of.each"
                     made.append(helper.make_node("Expand", [one_text, _SHAPE], [angles], angles))
