@@ -36,6 +36,7 @@ class Fake:
         pieces = [[len(text.split()) + 2] for text in texts]
         cost = {"parameters": 10, "products_per_piece": 100, "products_per_pair": 1}
         self.told = {"task": task, "pieces": pieces, "backend": "torch", "precision": "fp32"}
+        self.told["text_threads"] = 1
         self.told["cost"] = cost
         self.told["words"] = [len(text.split()) for text in texts]
 
@@ -101,14 +102,24 @@ def test_bundles_are_timed_by_each_backend(
     monkeypatch.setattr(race, "is_bundle", lambda place: place.name == "b")
     (tmp_path / "lines").write_text("one\none two\n")
     names, both = [str(one) for one in places.values()], ["onnxruntime", "openvino"]
+    monkeypatch.setattr(race, "is_installed", lambda name: True)
     told = race.bench(names, tmp_path / "lines", threads=[1], backends=[*both, "openvino"])
     assert list(told["systems"]) == ["a", *(f"b, {one}" for one in both)]
     assert told["faster"] == {"b": "openvino"}
-    assert "faster" not in race.bench(names, tmp_path / "lines", threads=[1])
+    for backends in ((), both[:1], both[:1] * 2):
+        told = race.bench(names, tmp_path / "lines", threads=[1], backends=backends)
+        assert "faster" not in told
+    rounds = {f"b, {one}": {"p50_rounds_ms": [1.0, 3.0 - n]} for n, one in enumerate(both)}
+    assert race._faster(rounds, {"b": both}) == {"b": None}, "their rounds overlap"
     with pytest.raises(RecipeError, match="no such backend; found 'tvm'; expected one of: onnx"):
         race.bench(names, tmp_path / "lines", backends=["tvm"])
+    with pytest.raises(RecipeError, match="no such backend"):
+        race.bench(["no/model"], None, backends=["tvm"])
     with pytest.raises(RecipeError, match="a backend runs bundles, and none is among these"):
         race.bench(names[:1], tmp_path / "lines", backends=both)
+    monkeypatch.setattr(race, "is_installed", lambda name: name != "openvino")
+    with pytest.raises(RecipeError, match=r"not installed; found no openvino; pip install 'limb"):
+        race.bench(names, tmp_path / "lines", backends=both)
 
 
 def test_the_table_shows_each_system_and_what_is_not_known(

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from limbeck.answering import TaskModel
 from limbeck.asking import PAIRS, read_line
+from limbeck.backends import text_threads
 from limbeck.bench import Cost
 from limbeck.bundle import is_bundle
 from limbeck.corpus import word_places
@@ -35,6 +36,7 @@ class _Subject:
     precision: str
     backend: str
     cost: Cost | None
+    text_threads: int
 
 
 def main() -> None:
@@ -98,8 +100,10 @@ def _load(place: Path, threads: int, backend: str | None = None) -> _Subject:
 
         ready = load(place, threads=threads, backend=backend)
         about = ready.about
-        cost = Cost(**about.cost) if about.cost else None
-        return _Subject(ready.model, about.precision, backend or about.backend, cost)
+        cost, runs = Cost(**about.cost) if about.cost else None, backend or about.backend
+        products = cost.products_per_piece if cost else None
+        alone = text_threads(products, threads, backend=runs)
+        return _Subject(ready.model, about.precision, runs, cost, alone)
     import torch
 
     from limbeck.judge import load_tuned
@@ -107,7 +111,7 @@ def _load(place: Path, threads: int, backend: str | None = None) -> _Subject:
 
     torch.set_num_threads(threads)
     model, asked = load_tuned(str(place))
-    return _Subject(asked, "fp32", "torch", cost_of(model))
+    return _Subject(asked, "fp32", "torch", cost_of(model), threads)
 
 
 def _facts(subject: _Subject, examples: Sequence[Any]) -> dict[str, Any]:
@@ -121,6 +125,7 @@ def _facts(subject: _Subject, examples: Sequence[Any]) -> dict[str, Any]:
     return {
         "task": model.task.name,
         "backend": subject.backend,
+        "text_threads": subject.text_threads,
         "precision": subject.precision,
         "cost": asdict(subject.cost) if subject.cost else None,
         "pieces": pieces,

@@ -154,8 +154,9 @@ def card(about: Bundle) -> str:
     if "int8" in found:
         told = found["int8"]
         kept = f"; kept in 32 bits: {', '.join(told['kept'])}" if told["kept"] else ""
-        least, fall = told["but_for_one"], told["fall"]
-        alone = f"; but for one of them it falls by {100 * least:.2f}" if least < fall else ""
+        alone = ""
+        if told["fall"] > told["tolerance"]:
+            alone = f"; more than {100 * told['tolerance']:.2f} below, but by one of them alone"
         lines.append(
             f"- In 8 bits {told['metric']} is {100 * told['int8']:.2f}, in 32 bits "
             f"{100 * told['fp32']:.2f} (n = {told['n']}{alone}){kept}"

@@ -114,4 +114,5 @@ def bench(
         some = ("p50_ms", "ms_per_word", "disk_bytes", "peak_memory_bytes", "cold_start_s")
         print(f"{name}: " + ", ".join(f"{one} {figures[one]:.2f}" for one in some))
     for name, one in told.get("faster", {}).items():
-        print(f"{name}: {one} answers soonest here")
+        print(f"{name}: {one} answers soonest" if one else f"{name}: no backend is faster", end="")
+        print(f" here (threads: {told['threads']})")

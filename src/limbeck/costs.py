@@ -15,11 +15,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from limbeck.answering import side_by_side
 from limbeck.architectures import architecture_of, special_entries
-from limbeck.backends import Run, session
+from limbeck.backends import Run, session, text_threads
 from limbeck.bench import latency
 from limbeck.budget import PRECISIONS, Rate, Rates, table_bytes
 from limbeck.encoder import class_for, quiet
 from limbeck.narrowing import neurons_in, set_neurons
+from limbeck.parameters import cost_of
 from limbeck.plan import layer_plan, neurons_kept
 from limbeck.rounding import LARGE_ENTRIES, quantized
 from limbeck.student import student_config
@@ -70,7 +71,8 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
 
     Returns:
         Precision to rates. Times are those of the graph by onnxruntime with as many threads as
-        `limbeck.load` takes; making pieces of text is not counted.
+        `limbeck.load` has read one text, for the deepest of `DEPTHS`; making pieces of text is not
+        counted.
 
     Raises:
         LimbeckError: The architecture has no such head, or cannot be exported.
@@ -83,6 +85,9 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
     systems: dict[System, Run] = {}
     sizes: dict[System, int] = {}
     width = embedding_width(config)
+    # One count for all, so that what a layer takes can be told from the rest.
+    whole = random_student(config, max(DEPTHS), shape, share=1.0, where=where)
+    threads = text_threads(cost_of(whole).products_per_piece)
     for share, layers in product((1.0, NARROW), DEPTHS):
         model = random_student(config, layers, shape, share=share, where=where)
         graph = to_onnx(model, head=shape.head, windows=[_window(5), _window(9)])
@@ -90,7 +95,8 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
             made = quantized(graph) if precision == "int8" else graph
             table = table_bytes(PIECES, width, precision, rounded_from_entries=LARGE_ENTRIES)
             sizes[precision, share, layers] = made.ByteSize() - table
-            run = session(made.SerializeToString(), inputs_of(model, shape.head), where=where)
+            inputs = inputs_of(model, shape.head)
+            run = session(made.SerializeToString(), inputs, threads=threads, where=where)
             systems[precision, share, layers] = run
     batch = side_by_side([_window(shape.sentence_pieces)], config.pad_token_id or 0)
     times = _times_ms(systems, batch)

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from limbeck.answering import TaskModel, outputs_by, side_by_side
 from limbeck.artifact import check_new_folder
-from limbeck.backends import USUAL, read_of, session
+from limbeck.backends import USUAL, read_of, session, text_threads
 from limbeck.bench import Cost, Latency, latency
 from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, card, write_bundle
 from limbeck.candidates import Candidate, candidates
@@ -120,7 +120,8 @@ class _Traced:
 
     def by(self, backend: str, graph: onnx.ModelProto) -> TaskModel:
         """Give what answers the task by a graph with the same inputs."""
-        run = session(graph.SerializeToString(), self.inputs, backend=backend)
+        threads = text_threads(self.cost.products_per_piece, backend=backend)
+        run = session(graph.SerializeToString(), self.inputs, backend=backend, threads=threads)
         outputs = partial(
             outputs_by, run, head=self.asked.task.head, pad_id=self.pad_id, batch_pieces=1
         )
@@ -307,7 +308,8 @@ def _in_8_bits(
         model = ask(small)
         told = fall(model.task, expected, judged_answers(model, gate), gate)
         if is_open(told, tolerance):
-            told |= {"kept": kept, "quantization": made.made_as.quantization}
+            told |= {"kept": kept, "tolerance": tolerance}
+            told |= {"quantization": made.made_as.quantization}
             return replace(made, graph=small, model=model, found={**made.found, "int8": told})
         ranked = ranked or _by_damage(made, ask, windows, way)
         if len(more) >= min(_MOST_KEPT, len(ranked)):

@@ -322,6 +322,8 @@ def _attended(node: Any, axis: int, known: _Known) -> Axes | None:
     if _attribute(node, "is_causal", 0):
         return None
     mask = [known.rank(name) - 2 for name in masks]
+    if min(mask, default=0) < 0:
+        return None
     return ([2, None, None, *mask] + [None] * len(node.input))[: len(node.input)]
 
 

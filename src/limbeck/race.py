@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.asking import decoded
-from limbeck.backends import BACKENDS
+from limbeck.backends import BACKENDS, is_installed
 from limbeck.bench import Cost, by_length, calm_environment, percentiles
 from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
@@ -88,7 +88,7 @@ def served(
         name: For messages.
         place: A task model's folder, or a bundle.
         texts: What it will be asked.
-        threads: That one answer may use.
+        threads: That answers may use.
         backend: That runs a bundle; None: the one it was made for.
 
     Raises:
@@ -137,11 +137,13 @@ def bench(
 
     Returns:
         What `race` gives, with the `ceilings` of each count of threads in `machine`, and with each
-        system's `share` of them; with `backends`, of each bundle which is the `faster`.
+        system's `share` of them; with several `backends`, of each bundle the one that is `faster`,
+        or None where their rounds overlap. A system is then named `NAME, BACKEND`.
 
     Raises:
         LimbeckError: As `race`, there is no text, no such backend, or no bundle for backends.
     """
+    _check_backends(backends)
     places = [_place(one) for one in models]
     texts = texts_for(places, text, count=sentences)
     named = dict(zip(_names([Path(one) for one in models]), places, strict=True))
@@ -159,15 +161,24 @@ def bench(
             backends={name: one for name, (_, one) in systems.items() if one},
         )
     )
-    return {**told, "faster": _faster(told["systems"], run_by)} if backends else told
+    return {**told, "faster": _faster(told["systems"], run_by)} if len(set(backends)) > 1 else told
+
+
+def _check_backends(backends: Sequence[str]) -> None:
+    for one in backends:
+        if one not in BACKENDS:
+            expected = f"one of: {', '.join(BACKENDS)}"
+            raise RecipeError("no such backend", found=repr(one), expected=expected)
+        if not is_installed(one):
+            raise RecipeError(
+                "the backend is not installed",
+                found=f"no {one}",
+                do=f"pip install 'limbeck[{one}]'",
+            )
 
 
 def _run_by(named: Mapping[str, Path], backends: Sequence[str]) -> dict[str, list[str]]:
     """Give the backends that each bundle is timed by, by the bundle's name."""
-    unknown = [one for one in backends if one not in BACKENDS]
-    if unknown:
-        expected = f"one of: {', '.join(BACKENDS)}"
-        raise RecipeError("no such backend", found=repr(unknown[0]), expected=expected)
     found = {name: [*dict.fromkeys(backends)] for name, place in named.items() if is_bundle(place)}
     if backends and not found:
         raise RecipeError("a backend runs bundles, and none is among these", found=", ".join(named))
@@ -176,22 +187,29 @@ def _run_by(named: Mapping[str, Path], backends: Sequence[str]) -> dict[str, lis
 
 def _faster(
     systems: Mapping[str, Mapping[str, Any]], run_by: Mapping[str, Sequence[str]]
-) -> dict[str, str]:
-    """Give the backend with the lower median of each bundle."""
-    return {
-        name: min((systems[f"{name}, {one}"]["p50_ms"], one) for one in some)[1]
-        for name, some in run_by.items()
-    }
+) -> dict[str, str | None]:
+    """Give the backend whose median is lower in every round, of each bundle."""
+    found: dict[str, str | None] = {}
+    for name, some in run_by.items():
+        rounds = {one: systems[f"{name}, {one}"]["p50_rounds_ms"] for one in some}
+        first, second, *_ = sorted(some, key=lambda one: statistics.median(rounds[one]))
+        found[name] = first if max(rounds[first]) < min(rounds[second]) else None
+    return found
 
 
 def with_shares(told: dict[str, Any]) -> dict[str, Any]:
     """Give what `race` gives with the machine's ceilings and each system's shares of them."""
-    counts = {told["threads"], *(n for one in told["systems"].values() for n in one["threads"])}
+    each = told["systems"].values()
+    counts = {told["threads"], *(n for one in each for n in one["threads"])}
+    counts |= {one["text_threads"] for one in each}
     limits = {count: ceilings(count) for count in sorted(counts)}
     systems = {}
     for name, figures in told["systems"].items():
-        more = {n: {**one, "share": share(one, limits[n])} for n, one in figures["threads"].items()}
-        own = share(figures, limits[told["threads"]])
+        more = {
+            count: {**one, "share": share(one, limits[one["text_threads"]])}
+            for count, one in figures["threads"].items()
+        }
+        own = share(figures, limits[figures["text_threads"]])
         systems[name] = {**figures, "share": own, "threads": more}
     return {**told, "machine": {**told["machine"], "ceilings": limits}, "systems": systems}
 
@@ -351,6 +369,7 @@ def _figures(
         "cold_start_s": one.cold_start_s,
         "peak_memory_bytes": one.ask(memory=True)["peak_memory_bytes"],
         "backend": told["backend"],
+        "text_threads": told["text_threads"],
         "precision": told["precision"],
         "parameters": None,
     }

@@ -45,7 +45,7 @@ def share(figures: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, 
 
     Args:
         figures: A system's, as `race` gives them.
-        limits: As `ceilings` gives them, of as many threads.
+        limits: As `ceilings` gives them, of as many threads as read one text.
 
     Returns:
         `compute`, by the ceiling of the system's precision, and `memory`: what is read if each

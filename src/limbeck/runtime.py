@@ -4,29 +4,28 @@
     model.predict(["Wọ́n pàdé ní Ìbàdàn."])
 
 A `Predictor` may be shared by threads. The same input gives the same answer whatever stands beside
-it: windows are read one at a time, for activations in 8 bits are rounded by the largest of a batch.
+it: each window is read by itself, for activations in 8 bits are rounded by the largest of a batch.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.asking import read_line, told
-from limbeck.backends import BACKENDS, USUAL, session
+from limbeck.backends import BACKENDS, Batch, Run, session, text_threads
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
 from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
 from limbeck.processes import cores
 from limbeck.tasks import find_task
-
-SMALL = 8_000_000
-"""Multiplications a piece below which a text is read by one thread as soon as by two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +79,39 @@ def _line(one: Any, number: int) -> str:
         raise DataError("is no JSON", where=f"input {number}", found=str(error)) from None
 
 
+class _Pool:
+    """Threads that read texts at once.
+
+    Args:
+        count: So many.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+        self._own: tuple[int, ThreadPoolExecutor] | None = None
+
+    def map(self, run: Run, batches: Iterable[Batch]) -> Iterable[np.ndarray]:
+        """Give the scores of each batch; one after the other where no thread can be started."""
+        if self._own is None or self._own[0] != os.getpid():  # a fork has none of its parent's
+            self._own = (os.getpid(), ThreadPoolExecutor(self._count))
+        read = list(batches)
+        try:
+            return [one.result() for one in [self._own[1].submit(run, one) for one in read]]
+        except RuntimeError:  # the interpreter is about to end
+            return map(run, read)
+
+
 def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> Predictor:
     """Load a bundle.
 
     Args:
         path: A folder, or a `.limbeck` file.
         threads: That answers use; 0: as many as there are cores. A large model's work on one text
-            together, a small one's each on a text of its own.
+            together, a small one's each on a text of its own (`backends.text_threads`).
         backend: What runs it, "onnxruntime" or "openvino"; None: what it was made for.
 
     Raises:
-        RecipeError: There is no such backend.
+        RecipeError: There is no such backend, or no such number of threads.
         ArtifactError: It is missing, damaged or a newer limbeck's, or what runs it is not
             installed.
     """
@@ -98,6 +119,8 @@ def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> P
         raise RecipeError(
             "no such backend", found=repr(backend), expected=f"one of: {', '.join(BACKENDS)}"
         )
+    if threads < 0:
+        raise RecipeError("no number of threads", found=str(threads), expected="0 or more")
     about, files = read_bundle(Path(path))
     if about.backend not in BACKENDS:
         raise ArtifactError(
@@ -123,18 +146,11 @@ def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> P
             do="upgrade limbeck",
         ) from error
     runs = backend or about.backend
-    # Two threads on a short text of a small model are no sooner than one: each reads its own.
-    apart = runs == USUAL and about.cost.get("products_per_piece", SMALL) < SMALL
-    run = session(
-        files[MODEL],
-        about.inputs,
-        backend=runs,
-        threads=1 if apart else threads,
-        where=str(path),
-    )
+    count = text_threads(about.cost.get("products_per_piece"), threads, backend=runs)
+    run = session(files[MODEL], about.inputs, backend=runs, threads=count, where=str(path))
     outputs = partial(outputs_by, run, head=task.head, pad_id=about.pad_id, batch_pieces=1)
-    if apart and (count := threads or cores()) > 1:
-        outputs = partial(outputs, at_once=ThreadPoolExecutor(count).map)
+    if count == 1 and (threads or cores()) > 1:
+        outputs = partial(outputs, at_once=_Pool(threads or cores()).map)
     model = TaskModel(
         task, tokenizer, about.labels, about.max_pieces, outputs, dict(about.settings)
     )

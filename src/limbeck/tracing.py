@@ -106,8 +106,10 @@ def _rotate_each_text(graph: Any) -> None:
         if node.op_type == "RotaryEmbedding" and len(node.input) == 3:
             for place in (1, 2):
                 one_text = node.input[place]
-                maker = makers.get(one_text)  # of a constant there is none
-                same = (maker.op_type, *maker.input) if maker else (one_text,)
+                maker = makers.get(one_text)
+                same: tuple[str, ...] = (one_text,)
+                if maker is not None and maker.op_type in ("Cos", "Sin"):
+                    same = (maker.op_type, *maker.input)
                 if same not in there:
                     there[same] = angles = f"{one_text}.of.each"
                     made.append(helper.make_node("Expand", [one_text, _SHAPE], [angles], angles))
@@ -127,10 +129,9 @@ def _rotate_each_text(graph: Any) -> None:
 def _note_angles(graph: Any, name: str, rotated: Any) -> None:
     """Note the shape of angles [B, S, ?] of what is rotated [B, H, S, D], if that is known."""
     if rotated is not None and len(rotated) == 4:
-        lengths = [rotated[0].dim_param or rotated[0].dim_value]
-        lengths += [rotated[2].dim_param or rotated[2].dim_value, None]
+        lengths = [one.dim_param or one.dim_value or None for one in (rotated[0], rotated[2])]
         kind = TensorProto.FLOAT
-        graph.value_info.append(helper.make_tensor_value_info(name, kind, lengths))
+        graph.value_info.append(helper.make_tensor_value_info(name, kind, [*lengths, None]))
 
 
 def _name_products(graph: onnx.ModelProto) -> None:
