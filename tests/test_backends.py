@@ -91,7 +91,7 @@ def test_a_backend_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(ArtifactError) as told:
         session(product(), ["input_ids"], backend="openvino", where="x.limbeck")
     assert str(told.value) == (
-        "x.limbeck: this bundle is run by OpenVINO, which is not installed; pip install "
+        "x.limbeck: OpenVINO, which is to run this bundle, is not installed; pip install "
         "'limbeck[openvino]', or load it with backend=\"onnxruntime\""
     )
 

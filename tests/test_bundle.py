@@ -19,7 +19,7 @@ import torch
 
 import limbeck as package
 from conftest import Finished, Told
-from limbeck import backends, candidates, pipeline, runtime
+from limbeck import backends, candidates, pipeline
 from limbeck import export as exporting
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.architectures import ARCHITECTURES
@@ -164,7 +164,7 @@ def test_texts_are_read_at_once_where_a_model_is_small(
 
         return told
 
-    monkeypatch.setattr(runtime, "session", noted)
+    monkeypatch.setattr(backends, "session", noted)
     texts = ["Ab cd ef.", "gh", "Ij kl mn op.", *STRANGE]
     expected = load(bundle, threads=1).predict(texts)
     assert {name for _, name in asked} == {"MainThread"}
@@ -174,6 +174,10 @@ def test_texts_are_read_at_once_where_a_model_is_small(
     asked.clear()
     load(bundle, threads=2).predict(texts[:1])
     assert asked == [(1, "MainThread")], "one text needs no other thread"
+    asked.clear()
+    monkeypatch.setattr(backends, "TOGETHER", 0)
+    assert load(bundle, threads=2).predict(texts[:1]) == expected[:1]
+    assert asked == [(2, "MainThread")], "a long one is read by all"
     asked.clear()
     monkeypatch.setattr(backends, "SMALL", 0)
     assert load(bundle, threads=2).predict(texts) == expected

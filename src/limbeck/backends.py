@@ -1,15 +1,19 @@
 """What runs a bundle's graph: onnxruntime, which the base install has, or OpenVINO, an extra."""
 
+import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from limbeck.errors import ArtifactError
+from limbeck.processes import cores
 
 Batch = dict[str, np.ndarray]
 Run = Callable[[Batch], np.ndarray]
@@ -19,8 +23,11 @@ USUAL = "onnxruntime"
 """The backend of the base install."""
 
 SMALL = 8_000_000
-"""Multiplications a piece below which one thread reads a text of up to a hundred pieces as soon as
-several: those of a student of 4 layers of 256 are 2 to 3 M, of XLM-R's of 6 layers 42 M."""
+"""Multiplications a piece below which a model is small: those of a student of 4 layers of 256 are 2
+to 3 M, of XLM-R's of 6 layers 42 M."""
+TOGETHER = 250_000_000
+"""Multiplications from which a small model's text is read sooner by several threads than by one:
+some 100 pieces of a student of 4 layers of 256 (results/inference.md)."""
 
 _SLOWER = ["SkipLayerNormFusion"]
 """Fusions that cost time on a CPU: this one some 4 % of an answer (results/inference.md)."""
@@ -50,16 +57,69 @@ def session(
     return lambda batch: run(read_of(batch, inputs)).astype(np.float32, copy=False)
 
 
-def text_threads(products_per_piece: int | None, threads: int = 0, *, backend: str = USUAL) -> int:
-    """Give the threads that read one text: all that there are, or one where a model is small.
+class Reader:
+    """What runs a graph on a batch with the threads that it is worth; threads may share it.
 
-    Args:
-        products_per_piece: Multiplications of the model; None: they are not known.
-        threads: All that there are; 0: as many as there are cores.
-        backend: A key of `BACKENDS`; OpenVINO reads one text after the other.
+    A large model's threads read a text together. A small one's do so where the text is long; of a
+    short one waking a second thread takes as long as it saves, so each reads a text of its own.
     """
-    is_small = products_per_piece is not None and products_per_piece < SMALL
-    return 1 if is_small and backend == USUAL else threads
+
+    def __init__(
+        self,
+        graph: bytes,
+        inputs: Sequence[str],
+        *,
+        products_per_piece: int | None = None,
+        backend: str = USUAL,
+        threads: int = 0,
+        where: str = "",
+    ):
+        """Prepare to read.
+
+        Args:
+            graph: An ONNX model.
+            inputs: What of a batch it reads.
+            products_per_piece: The model's multiplications; None: they are not known.
+            backend: A key of `BACKENDS`; OpenVINO reads one text after the other.
+            threads: All that there are; 0: as many as there are cores.
+            where: The bundle, for messages.
+
+        Raises:
+            ArtifactError: As `session`.
+        """
+        self._products, self._all = products_per_piece or SMALL, threads
+        self._apart = self._products < SMALL and backend == USUAL and (threads or cores()) > 1
+        start = partial(session, graph, inputs, backend=backend, where=where)
+        first = self.threads_of(0)
+        self._ready: dict[int, Run] = {first: start(threads=first)}
+        # A large model needs no other session, and its graph no memory.
+        self._start = start if self._apart else None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def threads_of(self, pieces: int) -> int:
+        """Give the threads that read one text of so many pieces; 0: as many as there are cores."""
+        return 1 if self._apart and pieces * self._products < TOGETHER else self._all
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Give a batch's scores."""
+        return self._with(self.threads_of(batch["input_ids"].size))(batch)
+
+    def at_once(self, run: Run, batches: Iterable[Batch]) -> Iterable[np.ndarray]:
+        """Give the scores of each of several batches: a small model's side by side, as `map`."""
+        if not self._apart:
+            return map(run, batches)
+        if self._pool is None or self._pool[0] != os.getpid():  # a fork has no thread of its parent
+            self._pool = (os.getpid(), ThreadPoolExecutor(self._all or cores()))
+        read, one = list(batches), self._with(1)
+        try:
+            return [each.result() for each in [self._pool[1].submit(one, some) for some in read]]
+        except RuntimeError:  # the interpreter is about to end, and starts no thread any more
+            return map(run, read)
+
+    def _with(self, threads: int) -> Run:
+        if threads not in self._ready and self._start is not None:
+            self._ready[threads] = self._start(threads=threads)
+        return self._ready[threads]
 
 
 def read_of(batch: Batch, inputs: Sequence[str]) -> Batch:

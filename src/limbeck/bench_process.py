@@ -8,16 +8,16 @@ spinning or allocated must not be counted against another.
 
 import json
 import os
+import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from limbeck.answering import TaskModel
 from limbeck.asking import PAIRS, read_line
-from limbeck.backends import text_threads
 from limbeck.bench import Cost
 from limbeck.bundle import is_bundle
 from limbeck.corpus import word_places
@@ -36,7 +36,7 @@ class _Subject:
     precision: str
     backend: str
     cost: Cost | None
-    text_threads: int
+    threads_of: Callable[[int], int]
 
 
 def main() -> None:
@@ -101,9 +101,7 @@ def _load(place: Path, threads: int, backend: str | None = None) -> _Subject:
         ready = load(place, threads=threads, backend=backend)
         about = ready.about
         cost, runs = Cost(**about.cost) if about.cost else None, backend or about.backend
-        products = cost.products_per_piece if cost else None
-        alone = text_threads(products, threads, backend=runs)
-        return _Subject(ready.model, about.precision, runs, cost, alone)
+        return _Subject(ready.model, about.precision, runs, cost, ready.reader.threads_of)
     import torch
 
     from limbeck.judge import load_tuned
@@ -111,7 +109,7 @@ def _load(place: Path, threads: int, backend: str | None = None) -> _Subject:
 
     torch.set_num_threads(threads)
     model, asked = load_tuned(str(place))
-    return _Subject(asked, "fp32", "torch", cost_of(model), threads)
+    return _Subject(asked, "fp32", "torch", cost_of(model), lambda pieces: threads)
 
 
 def _facts(subject: _Subject, examples: Sequence[Any]) -> dict[str, Any]:
@@ -125,7 +123,9 @@ def _facts(subject: _Subject, examples: Sequence[Any]) -> dict[str, Any]:
     return {
         "task": model.task.name,
         "backend": subject.backend,
-        "text_threads": subject.text_threads,
+        "text_threads": subject.threads_of(
+            statistics.median_low([max(one, default=0) for one in pieces])
+        ),
         "precision": subject.precision,
         "cost": asdict(subject.cost) if subject.cost else None,
         "pieces": pieces,

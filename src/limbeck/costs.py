@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from limbeck.answering import side_by_side
 from limbeck.architectures import architecture_of, special_entries
-from limbeck.backends import Run, session, text_threads
+from limbeck.backends import Reader, Run
 from limbeck.bench import latency
 from limbeck.budget import PRECISIONS, Rate, Rates, table_bytes
 from limbeck.encoder import class_for, quiet
@@ -87,7 +87,7 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
     width = embedding_width(config)
     # One count for all, so that what a layer takes can be told from the rest.
     whole = random_student(config, max(DEPTHS), shape, share=1.0, where=where)
-    threads = text_threads(cost_of(whole).products_per_piece)
+    products = cost_of(whole).products_per_piece
     for share, layers in product((1.0, NARROW), DEPTHS):
         model = random_student(config, layers, shape, share=share, where=where)
         graph = to_onnx(model, head=shape.head, windows=[_window(5), _window(9)])
@@ -95,8 +95,12 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
             made = quantized(graph) if precision == "int8" else graph
             table = table_bytes(PIECES, width, precision, rounded_from_entries=LARGE_ENTRIES)
             sizes[precision, share, layers] = made.ByteSize() - table
-            inputs = inputs_of(model, shape.head)
-            run = session(made.SerializeToString(), inputs, threads=threads, where=where)
+            run = Reader(
+                made.SerializeToString(),
+                inputs_of(model, shape.head),
+                products_per_piece=products,
+                where=where,
+            )
             systems[precision, share, layers] = run
     batch = side_by_side([_window(shape.sentence_pieces)], config.pad_token_id or 0)
     times = _times_ms(systems, batch)

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from limbeck.answering import TaskModel, outputs_by, side_by_side
 from limbeck.artifact import check_new_folder
-from limbeck.backends import USUAL, read_of, session, text_threads
+from limbeck.backends import USUAL, Reader, read_of
 from limbeck.bench import Cost, Latency, latency
 from limbeck.bundle import CARD, MODEL, TOKENIZER, Bundle, card, write_bundle
 from limbeck.candidates import Candidate, candidates
@@ -120,8 +120,10 @@ class _Traced:
 
     def by(self, backend: str, graph: onnx.ModelProto) -> TaskModel:
         """Give what answers the task by a graph with the same inputs."""
-        threads = text_threads(self.cost.products_per_piece, backend=backend)
-        run = session(graph.SerializeToString(), self.inputs, backend=backend, threads=threads)
+        products = self.cost.products_per_piece
+        run = Reader(
+            graph.SerializeToString(), self.inputs, products_per_piece=products, backend=backend
+        )
         outputs = partial(
             outputs_by, run, head=self.asked.task.head, pad_id=self.pad_id, batch_pieces=1
         )

@@ -8,23 +8,19 @@ it: each window is read by itself, for activations in 8 bits are rounded by the 
 """
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.asking import read_line, told
-from limbeck.backends import BACKENDS, Batch, Run, session, text_threads
+from limbeck.backends import BACKENDS, Reader
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
 from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
-from limbeck.processes import cores
 from limbeck.tasks import find_task
 
 
@@ -35,10 +31,12 @@ class Predictor:
     Args:
         about: What its record says.
         model: What answers the task.
+        reader: What runs the graph for it.
     """
 
     about: Bundle
     model: TaskModel
+    reader: Reader
 
     def predict(self, inputs: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answer texts, or objects as the lines of `limbeck predict` are.
@@ -79,35 +77,13 @@ def _line(one: Any, number: int) -> str:
         raise DataError("is no JSON", where=f"input {number}", found=str(error)) from None
 
 
-class _Pool:
-    """Threads that read texts at once.
-
-    Args:
-        count: So many.
-    """
-
-    def __init__(self, count: int):
-        self._count = count
-        self._own: tuple[int, ThreadPoolExecutor] | None = None
-
-    def map(self, run: Run, batches: Iterable[Batch]) -> Iterable[np.ndarray]:
-        """Give the scores of each batch; one after the other where no thread can be started."""
-        if self._own is None or self._own[0] != os.getpid():  # a fork has none of its parent's
-            self._own = (os.getpid(), ThreadPoolExecutor(self._count))
-        read = list(batches)
-        try:
-            return [one.result() for one in [self._own[1].submit(run, one) for one in read]]
-        except RuntimeError:  # the interpreter is about to end
-            return map(run, read)
-
-
 def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> Predictor:
     """Load a bundle.
 
     Args:
         path: A folder, or a `.limbeck` file.
-        threads: That answers use; 0: as many as there are cores. A large model's work on one text
-            together, a small one's each on a text of its own (`backends.text_threads`).
+        threads: That answers use; 0: as many as there are cores. See `backends.Reader` for which of
+            them read a text together.
         backend: What runs it, "onnxruntime" or "openvino"; None: what it was made for.
 
     Raises:
@@ -145,13 +121,23 @@ def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> P
             found=about.task,
             do="upgrade limbeck",
         ) from error
-    runs = backend or about.backend
-    count = text_threads(about.cost.get("products_per_piece"), threads, backend=runs)
-    run = session(files[MODEL], about.inputs, backend=runs, threads=count, where=str(path))
-    outputs = partial(outputs_by, run, head=task.head, pad_id=about.pad_id, batch_pieces=1)
-    if count == 1 and (threads or cores()) > 1:
-        outputs = partial(outputs, at_once=_Pool(threads or cores()).map)
+    reader = Reader(
+        files[MODEL],
+        about.inputs,
+        products_per_piece=about.cost.get("products_per_piece"),
+        backend=backend or about.backend,
+        threads=threads,
+        where=str(path),
+    )
+    outputs = partial(
+        outputs_by,
+        reader,
+        head=task.head,
+        pad_id=about.pad_id,
+        batch_pieces=1,
+        at_once=reader.at_once,
+    )
     model = TaskModel(
         task, tokenizer, about.labels, about.max_pieces, outputs, dict(about.settings)
     )
-    return Predictor(about, model)
+    return Predictor(about, model, reader)
