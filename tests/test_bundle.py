@@ -1,7 +1,6 @@
 """Bundles: what torch answers, without torch; damaged ones and strange input are told."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -185,13 +184,10 @@ def test_texts_are_read_at_once_where_a_model_is_small(
 
 
 LATE = """
-import os, sys, threading, time, limbeck
+import sys, threading, limbeck
 model = limbeck.load(sys.argv[1], threads=2)
 texts = ["Ab cd.", "ef", "Gh ij kl."]
 expected = model.predict(texts)
-if os.fork() == 0:  # as a server does that loads before it forks
-    os._exit(0 if model.predict(texts) == expected else 1)
-assert os.wait()[1] == 0
 
 def late():
     threading.main_thread().join()
@@ -199,12 +195,23 @@ def late():
 
 threading.Thread(target=late).start()
 """
+FORKED = """
+import os, sys, limbeck
+model = limbeck.load(sys.argv[1], threads=2)
+texts = ["Ab cd.", "ef", "Gh ij kl."]
+expected = model.predict(texts)
+if os.fork() == 0:  # as a server does that loads before it forks
+    os._exit(0 if model.predict(texts) == expected else 1)
+print(os.wait()[1] == 0)
+"""
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_several_texts_are_answered_in_a_fork_and_while_the_process_ends(bundle: Path):
+@pytest.mark.parametrize(
+    "code", [LATE, pytest.param(FORKED, marks=pytest.mark.slow)], ids=["late", "forked"]
+)
+def test_several_texts_are_answered_while_a_process_ends_and_in_a_fork(bundle: Path, code: str):
     ended = subprocess.run(
-        [sys.executable, "-c", LATE, str(bundle)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, timeout=120
     )
     assert ended.stdout == "True\n", ended.stderr
 

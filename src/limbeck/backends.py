@@ -1,6 +1,5 @@
 """What runs a bundle's graph: onnxruntime, which the base install has, or OpenVINO, an extra."""
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -94,7 +93,6 @@ class Reader:
         self._ready: dict[int, Run] = {first: start(threads=first)}
         # A large model needs no other session, and its graph no memory.
         self._start = start if self._apart else None
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def threads_of(self, pieces: int) -> int:
         """Give the threads that read one text of so many pieces; 0: as many as there are cores."""
@@ -108,11 +106,12 @@ class Reader:
         """Give the scores of each of several batches: a small model's side by side, as `map`."""
         if not self._apart:
             return map(run, batches)
-        if self._pool is None or self._pool[0] != os.getpid():  # a fork has no thread of its parent
-            self._pool = (os.getpid(), ThreadPoolExecutor(self._all or cores()))
         read, one = list(batches), self._with(1)
+        count = min(self._all or cores(), len(read))
         try:
-            return [each.result() for each in [self._pool[1].submit(one, some) for some in read]]
+            # Threads that ended again are no care of a process that forks or ends.
+            with ThreadPoolExecutor(count) as pool:
+                return list(pool.map(one, read))
         except RuntimeError:  # the interpreter is about to end, and starts no thread any more
             return map(run, read)
 
