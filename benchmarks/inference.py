@@ -66,9 +66,7 @@ SHAPES: dict[str, Any] = {
 """XLM-R base; half of its layers and 30,000 pieces, with all, half and a quarter of the neurons; a
 quarter of its layers; DistilmBERT; MiniLMv2-L12-H384."""
 STUDENTS = tuple(name for name in SHAPES if name.startswith("student"))
-FOR_CPU = "student-quarter"
-"""Whose ratios are told first: half of the layers, a quarter of the neurons of each feed-forward
-block. What the neurons cost stands in results/narrow.md."""
+"""Those of limbeck; what fewer neurons cost stands in results/narrow.md."""
 
 
 def make_tokenizer(texts: Sequence[str], pieces: int) -> Tokenizer:
@@ -220,7 +218,7 @@ def main() -> None:
     }
     told = {name: with_shares(race(some, texts)) for name, some in systems.items()}
     found = {
-        "ratios": ratios(told["shapes"], FOR_CPU),
+        "ratios": ratios(told["shapes"]),
         "ratios_of": {name: ratios(told["shapes"], name) for name in STUDENTS},
         "small_ratios": ratios(told["small"]),
         **told,
