@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.errors import ArtifactError
+from limbeck.errors import ArtifactError, RecipeError
 from limbeck.processes import cores
 
 Batch = dict[str, np.ndarray]
@@ -35,6 +35,27 @@ _SLOWER = ["SkipLayerNormFusion"]
 def is_installed(backend: str) -> bool:
     """Whether a backend's package is there; it is not imported."""
     return find_spec(backend) is not None
+
+
+def check_known(backend: str) -> None:
+    """Refuse a name that is no backend's.
+
+    Raises:
+        RecipeError: It is not in `BACKENDS`.
+    """
+    if backend not in BACKENDS:
+        raise RecipeError(
+            "no such backend", found=repr(backend), expected=f"one of: {', '.join(BACKENDS)}"
+        )
+
+
+def not_installed(backend: str) -> RecipeError:
+    """Give the error of who asks for a backend that is not there."""
+    return RecipeError(
+        "the bundle's backend is not installed",
+        found=f"no {backend}",
+        do=f"pip install 'limbeck[{backend}]'",
+    )
 
 
 def session(

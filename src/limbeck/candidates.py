@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from limbeck.backends import BACKENDS, USUAL, is_installed
+from limbeck.backends import BACKENDS, USUAL, is_installed, not_installed
 from limbeck.errors import RecipeError
 
 
@@ -57,9 +57,5 @@ def candidates(
         )
     there = tuple(one for one in fit if is_installed(one.backend))
     if not there:
-        raise RecipeError(
-            "the bundle's backend is not installed",
-            found=f"no {fit[0].backend}",
-            do=f"pip install 'limbeck[{fit[0].backend}]'",
-        )
+        raise not_installed(fit[0].backend)
     return there if backend == "auto" else there[:1]

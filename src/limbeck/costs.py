@@ -85,11 +85,13 @@ def measure(config: PreTrainedConfig, shape: Shape, *, where: str = "") -> dict[
     systems: dict[System, Run] = {}
     sizes: dict[System, int] = {}
     width = embedding_width(config)
+    models = {
+        (share, layers): random_student(config, layers, shape, share=share, where=where)
+        for share, layers in product((1.0, NARROW), DEPTHS)
+    }
     # One count for all, so that what a layer takes can be told from the rest.
-    whole = random_student(config, max(DEPTHS), shape, share=1.0, where=where)
-    products = cost_of(whole).products_per_piece
-    for share, layers in product((1.0, NARROW), DEPTHS):
-        model = random_student(config, layers, shape, share=share, where=where)
+    products = cost_of(models[1.0, max(DEPTHS)]).products_per_piece
+    for (share, layers), model in models.items():
         graph = to_onnx(model, head=shape.head, windows=[_window(5), _window(9)])
         for precision in PRECISIONS:
             made = quantized(graph) if precision == "int8" else graph

@@ -310,8 +310,8 @@ def _in_8_bits(
         model = ask(small)
         told = fall(model.task, expected, judged_answers(model, gate), gate)
         if is_open(told, tolerance):
-            told |= {"kept": kept, "tolerance": tolerance}
-            told |= {"quantization": made.made_as.quantization}
+            quantization = made.made_as.quantization
+            told |= {"kept": kept, "quantization": quantization, "tolerance": tolerance}
             return replace(made, graph=small, model=model, found={**made.found, "int8": told})
         ranked = ranked or _by_damage(made, ask, windows, way)
         if len(more) >= min(_MOST_KEPT, len(ranked)):

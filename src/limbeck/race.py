@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.asking import decoded
-from limbeck.backends import BACKENDS, is_installed
+from limbeck.backends import check_known, is_installed, not_installed
 from limbeck.bench import Cost, by_length, calm_environment, percentiles
 from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
@@ -132,8 +132,8 @@ def bench(
         text: As `texts_for` takes it.
         sentences: Most lines that are asked.
         threads: As `race` takes them.
-        backends: Keys of `BACKENDS`: each bundle is timed by each; none: by the one it was made
-            for.
+        backends: Keys of `backends.BACKENDS`: each bundle is timed by each; none: by the one it
+            was made for.
 
     Returns:
         What `race` gives, with the `ceilings` of each count of threads in `machine`, and with each
@@ -143,7 +143,10 @@ def bench(
     Raises:
         LimbeckError: As `race`, there is no text, no such backend, or no bundle for backends.
     """
-    _check_backends(backends)
+    for one in backends:
+        check_known(one)
+        if not is_installed(one):
+            raise not_installed(one)
     places = [_place(one) for one in models]
     texts = texts_for(places, text, count=sentences)
     named = dict(zip(_names([Path(one) for one in models]), places, strict=True))
@@ -164,25 +167,14 @@ def bench(
     return {**told, "faster": _faster(told["systems"], run_by)} if len(set(backends)) > 1 else told
 
 
-def _check_backends(backends: Sequence[str]) -> None:
-    for one in backends:
-        if one not in BACKENDS:
-            expected = f"one of: {', '.join(BACKENDS)}"
-            raise RecipeError("no such backend", found=repr(one), expected=expected)
-        if not is_installed(one):
-            raise RecipeError(
-                "the backend is not installed",
-                found=f"no {one}",
-                do=f"pip install 'limbeck[{one}]'",
-            )
-
-
 def _run_by(named: Mapping[str, Path], backends: Sequence[str]) -> dict[str, list[str]]:
     """Give the backends that each bundle is timed by, by the bundle's name."""
+    if not backends:
+        return {}
     found = {name: [*dict.fromkeys(backends)] for name, place in named.items() if is_bundle(place)}
-    if backends and not found:
+    if not found:
         raise RecipeError("a backend runs bundles, and none is among these", found=", ".join(named))
-    return found if backends else {}
+    return found
 
 
 def _faster(

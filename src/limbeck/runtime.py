@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.asking import read_line, told
-from limbeck.backends import BACKENDS, Reader
+from limbeck.backends import BACKENDS, Reader, check_known
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
 from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
 from limbeck.tasks import find_task
@@ -91,10 +91,8 @@ def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> P
         ArtifactError: It is missing, damaged or a newer limbeck's, or what runs it is not
             installed.
     """
-    if backend not in (None, *BACKENDS):
-        raise RecipeError(
-            "no such backend", found=repr(backend), expected=f"one of: {', '.join(BACKENDS)}"
-        )
+    if backend is not None:
+        check_known(backend)
     if threads < 0:
         raise RecipeError("no number of threads", found=str(threads), expected="0 or more")
     about, files = read_bundle(Path(path))
