@@ -37,6 +37,10 @@ VARIANTS: dict[str, list[str]] = {
     "both phases, 1 layer": ["student.size=tiny"],
     "both phases, half the neurons": ["student.feed_forward=0.5"],
     "both phases, a quarter of the neurons": ["student.feed_forward=0.25"],
+    "both phases, 6 layers, a quarter of the neurons": [
+        "student.layers=6",
+        "student.feed_forward=0.25",
+    ],
 }
 """Row of the table to what it changes in the shipped recipe."""
 

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from limbeck.backends import session
 from limbeck.rounding import errors_of, quantized, ranges_of, static
-from limbeck.smoothing import Even, _ways, smoothed
+from limbeck.smoothing import Even, _ways, smoothed, smoothed_by_rows
 from limbeck.tracing import OPSET
 
 DRAW = np.random.default_rng(0)
@@ -112,6 +112,14 @@ def test_what_something_else_reads_too_stays_for_it():
     assert any(node.name.endswith(".columns") for node in even.graph.node)
     assert np.allclose(answer(even), answer(loud), rtol=1e-4, atol=1e-2)
     assert np.array_equal(answer(even)[..., 12:], answer(loud)[..., 12:])
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_by_rows_evens_out_all_but_what_a_norm_makes_for_matrices_alone(around: bool):
+    plain = graph(norm=True, around=around)
+    even = smoothed_by_rows(plain)
+    assert kinds(even).count("Div") == around  # once for both matrices
+    assert np.allclose(answer(even), answer(plain), rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_done_where_8_bits_are_near_enough():

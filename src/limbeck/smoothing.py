@@ -86,13 +86,59 @@ def smoothed(
         batches: What the graph is run on, real sentences; by the names of its inputs.
         keep: Names of `matrices` that will stay in 32 bits.
     """
-    even = copied(graph)
-    if any(has_graph(node) for node in graph.graph.node):  # what reads inside of them is not seen
-        return even
+    if _holds_graphs(graph):
+        return copied(graph)
     readers = _readers(graph, keep)
+    chosen = _choose(graph, batches, readers, free=set(_norms(graph, readers)))
+    return _evened(graph, readers, chosen)
+
+
+def smoothed_by_rows(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a graph as evened out as most are: by rows wherever no norm makes what is read.
+
+    What that costs in time can be told by it before there are weights to look at.
+
+    Args:
+        graph: In 32 bits; it is not touched.
+    """
+    if _holds_graphs(graph):
+        return copied(graph)
+    readers = _readers(graph, ())
+    norms = _norms(graph, readers)
+    return _evened(graph, readers, {name: Even(None, name not in norms) for name in readers})
+
+
+def _holds_graphs(graph: onnx.ModelProto) -> bool:
+    """Tell whether a graph holds graphs of its own: what reads inside of them is not seen."""
+    return any(has_graph(node) for node in graph.graph.node)
+
+
+_Readers = Mapping[str, Mapping[str, np.ndarray]]
+"""Name of a tensor to name to matrix [D, M], of those that read it."""
+
+
+def _readers(graph: onnx.ModelProto, keep: Sequence[str]) -> _Readers:
+    """Give what reads each tensor in 8 bits, for tensors that have such."""
+    read_by = {
+        name: {node: one for node, one in read.items() if node not in keep}
+        for name, read in readers_of(graph).items()
+    }
+    return {name: read for name, read in read_by.items() if read}
+
+
+def _evened(
+    graph: onnx.ModelProto, readers: _Readers, chosen: Mapping[str, Even]
+) -> onnx.ModelProto:
+    """Give a graph in which what matrices read is evened out.
+
+    Args:
+        graph: In 32 bits; it is not touched.
+        readers: Of what is evened out.
+        chosen: How, by its name.
+    """
+    even = copied(graph)
     stored = {one.name: one for one in even.graph.initializer}
     norms = _norms(even, readers)
-    chosen = _choose(graph, batches, readers, free=set(norms))
     now_read: dict[str, str] = {}
     made: list[Any] = []
     for node in even.graph.node:
@@ -117,19 +163,6 @@ def smoothed(
     even.graph.node.extend(made)
     drop_unused(even)
     return even
-
-
-_Readers = Mapping[str, Mapping[str, np.ndarray]]
-"""Name of a tensor to name to matrix [D, M], of those that read it."""
-
-
-def _readers(graph: onnx.ModelProto, keep: Sequence[str]) -> _Readers:
-    """Give what reads each tensor in 8 bits, for tensors that have such."""
-    read_by = {
-        name: {node: one for node, one in read.items() if node not in keep}
-        for name, read in readers_of(graph).items()
-    }
-    return {name: read for name, read in read_by.items() if read}
 
 
 def _choose(
