@@ -2,7 +2,7 @@
 
     python -m benchmarks.inference --json [--work FOLDER] [--text FILE] [--teacher M --student M]
 
-Two benches. One of shapes, with random weights: a teacher of XLM-R base's shape, the student that
+Two benches. One of shapes, with random weights: a teacher of XLM-R base's shape, the students that
 limbeck makes of it, and two well-known small multilingual models' shapes. One of a real pair: task
 models of any run, or those of `limbeck quickstart`, which is run where none are named.
 """
@@ -28,8 +28,10 @@ from limbeck.encoder import quiet
 from limbeck.export import make_bundle
 from limbeck.gates import Gate
 from limbeck.judge import load_tuned
+from limbeck.plan import neurons_kept
 from limbeck.quickstart import quickstart
 from limbeck.race import race, texts_for, with_shares
+from limbeck.sections import SIZES
 from limbeck.shipping import ship
 from limbeck.speed_table import speed_table
 from limbeck.world import make_world
@@ -48,25 +50,39 @@ _LIKE_XLM_R = {
     "pad_token_id": 1,
     "eos_token_id": 2,
 }
+PIECES = 30_000
+"""About what two languages keep of 250,002."""
+
+
+def _student(size: str = "base", **fields: int) -> XLMRobertaConfig:
+    """Give what limbeck makes of XLM-R base by `student.size`, but for some fields."""
+    whole = XLMRobertaConfig()
+    divisor, share = SIZES[size]
+    made = {
+        "vocab_size": PIECES,
+        "num_hidden_layers": whole.num_hidden_layers // divisor,
+        "intermediate_size": neurons_kept(whole.intermediate_size, share),
+    }
+    return XLMRobertaConfig(**{**made, **fields}, **_LIKE_XLM_R)
+
+
 SHAPES: dict[str, Any] = {
     "teacher": XLMRobertaConfig(vocab_size=250_002, **_LIKE_XLM_R),
-    "student": XLMRobertaConfig(vocab_size=30_000, num_hidden_layers=6, **_LIKE_XLM_R),
-    "student-half": XLMRobertaConfig(
-        vocab_size=30_000, num_hidden_layers=6, intermediate_size=1536, **_LIKE_XLM_R
-    ),
-    "student-quarter": XLMRobertaConfig(
-        vocab_size=30_000, num_hidden_layers=6, intermediate_size=768, **_LIKE_XLM_R
-    ),
-    "student-3": XLMRobertaConfig(vocab_size=30_000, num_hidden_layers=3, **_LIKE_XLM_R),
+    "student": _student("small"),
+    "student-base": _student("base"),
+    "student-half": _student(intermediate_size=1536),
+    "student-3": _student(num_hidden_layers=3),
+    "student-tiny": _student("tiny"),
     "distilmbert": DistilBertConfig(vocab_size=119_547, pad_token_id=1),
     "minilm-l12": XLMRobertaConfig(
         vocab_size=250_002, hidden_size=384, intermediate_size=1536, **_LIKE_XLM_R
     ),
 }
-"""XLM-R base; half of its layers and 30,000 pieces, with all, half and a quarter of the neurons; a
-quarter of its layers; DistilmBERT; MiniLMv2-L12-H384."""
+"""XLM-R base; limbeck's students of it: 6 layers of 768 with a quarter, all and half of the neurons,
+3 layers with all and with a quarter; DistilmBERT; MiniLMv2-L12-H384."""
 STUDENTS = tuple(name for name in SHAPES if name.startswith("student"))
-"""Those of limbeck; what fewer neurons cost stands in results/narrow.md."""
+"""Those of limbeck. The first is the one for a CPU, `student.size = "small"`; what sizes cost in
+quality stands in results/narrow.md."""
 
 
 def make_tokenizer(texts: Sequence[str], pieces: int) -> Tokenizer:
@@ -212,8 +228,9 @@ def main() -> None:
     if given.teacher is None:
         made = quickstart(given.work / "quickstart").run.artifacts
         pair = {"teacher": made["teacher"].path("model"), "student": made["task"].path("model")}
+    shapes = {name: config.to_dict() for name, config in SHAPES.items()}
     systems = {
-        "shapes": shape_systems(given.work / f"shapes.{key(learned)[:8]}", learned),
+        "shapes": shape_systems(given.work / f"shapes.{key([learned, shapes])[:8]}", learned),
         "small": small_systems(given.work, pair, texts),
     }
     told = {name: with_shares(race(some, texts)) for name, some in systems.items()}

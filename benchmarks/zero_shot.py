@@ -32,9 +32,10 @@ VARIANTS: dict[str, list[str]] = {
     "both phases, no text": ["task.objective.text=0.0"],
     "both phases, text 0.5": ["task.objective.text=0.5"],
     "both phases, kd, no text": ["task.objective.kind=kd", "task.objective.text=0.0"],
-    "both phases, 2 layers": ["student.size=small"],
-    "phase 1 only, 2 layers": ["student.size=small", "task.objective.kind=labels"],
-    "both phases, 1 layer": ["student.size=tiny"],
+    "both phases, 3 layers": ["student.layers=3"],
+    "both phases, 2 layers": ["student.layers=2"],
+    "phase 1 only, 2 layers": ["student.layers=2", "task.objective.kind=labels"],
+    "both phases, 1 layer": ["student.layers=1"],
     "both phases, half the neurons": ["student.feed_forward=0.5"],
     "both phases, a quarter of the neurons": ["student.feed_forward=0.25"],
     "both phases, 6 layers, a quarter of the neurons": [

@@ -80,6 +80,7 @@ def test_a_second_run_makes_nothing_and_touches_no_artifact(finished: Finished):
         ("student.layers=1", ("student", *PHASES)),
         ("student.feed_forward=1.0", ()),
         ("student.feed_forward=0.5", ("student", *PHASES)),
+        ("student.size=small", ("student", *PHASES)),
         ("student.plan=top", ("student", *PHASES)),
         ("student.init=random", ("student", *PHASES)),
         ("seed=1", ("teacher", *PHASES)),
@@ -192,6 +193,24 @@ def test_a_narrower_student_is_made_by_its_recipe(finished: Finished, kept_store
     count = json.loads((made.path("model") / "config.json").read_text())["intermediate_size"]
     origins = json.loads(made.path("origin.json").read_text()).values()
     assert any(one.endswith(f"{count} of {2 * count} neurons") for one in origins)
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "share"), [("base", 2, 1.0), ("small", 2, 0.25), ("tiny", 1, 0.25)]
+)
+def test_a_size_is_a_depth_and_a_share_of_the_neurons(
+    finished: Finished, size: str, layers: int, share: float
+):
+    def key(*fields: str) -> str:
+        recipe = read_recipe(finished.recipe, [f"student.{field}" for field in fields])
+        planned = pipeline.plan(recipe, Store(finished.store))
+        return next(one.manifest.key for one in planned if one.stage.name == "student")
+
+    both = (f"layers={layers}", f"feed_forward={share}")
+    assert key(f"size={size}") == key(*both)
+    # Either may be said nevertheless.
+    assert key(f"size={size}", "layers=3") == key("layers=3", both[1])
+    assert key(f"size={size}", "feed_forward=0.5") == key(both[0], "feed_forward=0.5")
 
 
 def test_phase_one_by_mlm_loads_no_teacher_and_reads_none_of_its_fields(

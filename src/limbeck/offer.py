@@ -165,7 +165,7 @@ def offer(recipe: Recipe, budget: Budget, *, pieces: int | None = None) -> Offer
     rates = measure(config, shape, where=recipe.teacher.model)
     costs = _costs(config, rates, tokenizer_size(folder))
     wanted = recipe.vocabulary.max_pieces
-    shares = {*SHARES, recipe.student.feed_forward}
+    shares = {*SHARES, recipe.student.neurons_share}
     offered = configurations(costs, vocabulary_sizes(costs.pieces, wanted), tuple(shares))
     fitting = [one for one in offered if budget.fits(one)]
     return Offer(
@@ -280,7 +280,7 @@ def _written_bytes(spec: dict[str, Any]) -> int:
 def _standing(recipe: Recipe, costs: Costs, budget: Budget) -> Standing:
     layers = len(layer_plan_in(recipe, costs.layers))
     precision = "fp32" if recipe.export is not None and not recipe.export.int8 else "int8"
-    share = recipe.student.feed_forward
+    share = recipe.student.neurons_share
     most = costs.most_pieces(layers, precision, budget, feed_forward=share)
     wanted = recipe.vocabulary.max_pieces
     pieces = None if wanted is None else min(wanted, costs.pieces)

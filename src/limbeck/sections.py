@@ -290,13 +290,20 @@ class Vocabulary(Section):
 PlanName = Literal["every", "bottom", "top", "spread"]
 
 
+SIZES: dict[str, tuple[int, float]] = {"base": (2, 1.0), "small": (2, 0.25), "tiny": (4, 0.25)}
+"""Size to what the teacher's layers are divided by, and the share of a block's neurons that stay.
+Each multiplies half as much as the one before it, in a teacher of XLM-R's proportions."""
+
+
 class Student(Section):
     """The student's depth and where its weights come from."""
 
     size: Literal["tiny", "small", "base"] = knob(
         "base",
-        "One dial: base is half of the teacher's layers, small a quarter, tiny an eighth.",
-        reason="half the layers cost nothing measurable at our scale (results/tagging.md)",
+        "One dial: base is half of the teacher's layers; small the same with a quarter of each "
+        "block's neurons, for a CPU; tiny a quarter of the layers with a quarter of the neurons.",
+        reason="half the layers cost nothing measurable at our scale (results/tagging.md); deep "
+        "and narrow students beat as large shallow and full ones (results/narrow.md)",
     )
     layers: int | None = knob(None, "Layers; overrides `size`.", unit="layers", gt=0)
     plan: PlanName | list[int] = knob(
@@ -309,15 +316,21 @@ class Student(Section):
         "Copy the teacher's weights, or draw them.",
         reason="copying matters more than the loss (The Privileged Students, 2024)",
     )
-    feed_forward: float = knob(
-        1.0,
-        "Share of each feed-forward block's neurons that stay: those that add most on the corpora.",
+    feed_forward: float | None = knob(
+        None,
+        "Share of each feed-forward block's neurons that stay: those that add most on the corpora. "
+        "If not given, what `size` says: all, or a quarter.",
         unit="share",
         reason="S1 and S2 keep all; a quarter cost no score that could be told on four tasks, "
         "half a point of POS with another teacher (results/narrow.md)",
         gt=0,
         le=1,
     )
+
+    @property
+    def neurons_share(self) -> float:
+        """Give the share of each block's neurons that stay, the dial resolved."""
+        return SIZES[self.size][1] if self.feed_forward is None else self.feed_forward
 
 
 class GeneralObjective(Section):

@@ -162,6 +162,11 @@ def offer_lines(found: "Offer") -> Iterator[str]:
             "Of each depth, share of neurons and precision the most pieces that fit; fewer make it "
             f"smaller, not faster. --json has all {len(found.configurations)}."
         )
+        if len({one.feed_forward for one in found.best}) > 1:
+            yield (
+                "Of two that multiply as much, the deeper and narrower one kept more of its "
+                "teacher (results/narrow.md)."
+            )
     else:
         yield (
             f"Nothing fits {found.budget}; the nearest is shown, and the budget that it needs. "

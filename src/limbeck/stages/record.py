@@ -11,6 +11,7 @@ from limbeck.hub import depth, model_folder, read_config
 from limbeck.plan import layer_plan
 from limbeck.pretrain_recipe import PretrainRecipe
 from limbeck.recipe import Recipe
+from limbeck.sections import SIZES
 
 AnyRecipe = Recipe | PretrainRecipe | AdaptRecipe
 Recipe_co = TypeVar("Recipe_co", bound=AnyRecipe, covariant=True)
@@ -82,8 +83,8 @@ def layer_plan_in(recipe: Recipe, layers: int) -> tuple[int, ...]:
     wanted = recipe.student
     if not isinstance(wanted.plan, str):
         return layer_plan(layers, wanted.layers, plan=wanted.plan)
-    share = {"base": 2, "small": 4, "tiny": 8}[wanted.size]
-    return layer_plan(layers, wanted.layers or max(1, layers // share), plan=wanted.plan)
+    divisor, _ = SIZES[wanted.size]
+    return layer_plan(layers, wanted.layers or max(1, layers // divisor), plan=wanted.plan)
 
 
 def languages_of(recipe: AnyRecipe) -> list[str]:

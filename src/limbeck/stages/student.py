@@ -17,7 +17,7 @@ _READ_PIECES = 32_768
 
 def _section(recipe: Recipe) -> dict[str, Any]:
     random = recipe.student.init == "random"
-    share = recipe.student.feed_forward
+    share = recipe.student.neurons_share
     read = {} if random else {"block_pieces": recipe.general.block_pieces}
     return {
         "plan": list(layer_plan_of(recipe)),
@@ -41,10 +41,10 @@ def _run(job: Job) -> Outcome:
     teacher = trimmed_teacher(job, attention="sdpa")
     plan = layer_plan_of(recipe)
     student = build_student(teacher, plan, init=recipe.student.init, seed=recipe.seed)
-    if recipe.student.feed_forward < 1:
+    if recipe.student.neurons_share < 1:
         is_drawn = recipe.student.init == "random"
         moments = None if is_drawn else _moments(job, teacher, plan)
-        student = narrow(student, recipe.student.feed_forward, moments)
+        student = narrow(student, recipe.student.neurons_share, moments)
     tokenizer = job.inputs["vocabulary"].path("tokenizer")
     save_model(student.model, job.folder / "model", tokenizer_from=tokenizer)
     write_json(job.folder / "origin.json", student.origin)
