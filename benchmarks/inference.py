@@ -78,7 +78,7 @@ SHAPES: dict[str, Any] = {
         vocab_size=250_002, hidden_size=384, intermediate_size=1536, **_LIKE_XLM_R
     ),
 }
-"""XLM-R base; limbeck's students of it: 6 layers of 768 with a quarter, all and half of the neurons,
+"""XLM-R base; limbeck's students of it: 6 layers with a quarter, all and half of the neurons,
 3 layers with all and with a quarter; DistilmBERT; MiniLMv2-L12-H384."""
 STUDENTS = tuple(name for name in SHAPES if name.startswith("student"))
 """Those of limbeck. The first is the one for a CPU, `student.size = "small"`; what sizes cost in
