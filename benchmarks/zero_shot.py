@@ -71,6 +71,12 @@ def recipe_of(name: str, overrides: list[str], places: argparse.Namespace) -> Re
     )
 
 
+def run_name(recipe: str, variant: str, seed: int) -> str:
+    """Give the name of a variant's run in its store."""
+    slug = "".join(one if one.isalnum() else "-" for one in variant)
+    return f"{recipe}.{slug}.{seed}"
+
+
 def latency(model_folder: Path, *, head: str, length: int = 32) -> float:
     """Give the median milliseconds of one sentence of `length` pieces, batch 1, in torch."""
     from limbeck.encoder import load_encoder
@@ -300,8 +306,7 @@ def main() -> None:
             recipe = recipe_of(name, [*VARIANTS[variant], *places.set], places)
             if places.only_done and not all(one.is_done for one in pipeline.plan(recipe, store)):
                 continue
-            slug = "".join(c if c.isalnum() else "-" for c in variant)
-            run = pipeline.run(recipe, store, name=f"{name}.{slug}.{places.seed}")
+            run = pipeline.run(recipe, store, name=run_name(name, variant, places.seed))
             new = rows_of(run.to_dict(), variant, is_first=not rows)
             for row in new:
                 stage = {"teacher": "teacher", variant: "task"}.get(row["system"])
