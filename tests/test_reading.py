@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.tasks import reading
+from limbeck.tasks.pair_pieces import nfc_with_places
 from limbeck.tasks.reading import (
     Answer,
     Question,
@@ -19,7 +20,6 @@ from limbeck.tasks.reading import (
     decode,
     encode,
     n_best,
-    nfc_with_places,
     settle,
 )
 from limbeck.tasks.windows import IGNORED

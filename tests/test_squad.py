@@ -9,7 +9,8 @@ import pytest
 from datasets import Dataset
 
 from limbeck.benchmarks import rows
-from limbeck.benchmarks.squad import BENCHMARKS, XQUAD_TITLES, files, load, load_file, split_of
+from limbeck.benchmarks.squad import BENCHMARKS, files, load, load_file, split_of
+from limbeck.benchmarks.squad_pages import XQUAD_TITLES
 from limbeck.errors import DataError
 from limbeck.tasks.reading import Answer
 from limbeck.world import make_world

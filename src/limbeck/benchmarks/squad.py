@@ -10,22 +10,18 @@ what no rule mends is a `DataError` with file and question.
 """
 
 import hashlib
-import json
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from html import unescape
 from pathlib import Path
-from typing import Any
 
-from limbeck.benchmarks.lines import lines_of
 from limbeck.benchmarks.record import Benchmark, Examples
 from limbeck.benchmarks.rows import SPLIT_NAMES, Note, Notes, note_at
+from limbeck.benchmarks.squad_answers import locate
+from limbeck.benchmarks.squad_pages import Asked, read, row_of, titled
 from limbeck.benchmarks.tables import HUB_ID, files_of, hub_tables, load_hub
 from limbeck.errors import DataError
-from limbeck.tasks.answer_scores import is_unspaced
 from limbeck.tasks.reading import ENDS, Answer, Question
 
 # fmt: off
@@ -36,46 +32,11 @@ TYDI_CODES = {
 """The names that question ids start with, to codes; either will do for a language."""
 # fmt: on
 
-_XQUAD_TITLES = """
-Super_Bowl_50 Warsaw Normans Nikola_Tesla Computational_complexity_theory Teacher Martin_Luther
-Southern_California Sky_(United_Kingdom) Victoria_(Australia) Huguenot Steam_engine Oxygen
-1973_oil_crisis Apollo_program European_Union_law Amazon_rainforest Ctenophora Fresno,_California
-Packet_switching Black_Death Geology Newcastle_upon_Tyne Victoria_and_Albert_Museum
-American_Broadcasting_Company Genghis_Khan Pharmacy Immune_system Civil_disobedience Construction
-Private_school Harvard_University Jacksonville,_Florida Economic_inequality Doctor_Who
-University_of_Chicago Yuan_dynasty Kenya Intergovernmental_Panel_on_Climate_Change Chloroplast
-Prime_number Rhine Scottish_Parliament Islamism Imperialism United_Methodist_Church
-French_and_Indian_War Force
-"""
-# In order, five paragraphs each: XQuAD's hub dataset leaves the titles out.
-XQUAD_TITLES = tuple(title for title in _XQUAD_TITLES.split() for _ in range(5))
-"""The article of each of XQuAD's paragraphs, in order."""
-
 _NAMED_SPLIT = re.compile(r"(train|dev|test) \d+")
-_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|#39);")
 # With this seed XQuAD's 48 articles fall 28, 5, 15.
 _SEED = 2
 _SHARES = (("train", 0.6), ("dev", 0.7), ("test", 1.0))
 _PUBLISHED = {"squad": "v1.1", "squad2": "v2.0"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question as published.
-
-    `impossible` is None where the file does not say; `rephrased` in AfriQA, whose answers need
-    not be the words of the context.
-    """
-
-    question: Any
-    context: Any
-    texts: list[Any]
-    starts: list[Any]
-    id: str
-    title: str
-    impossible: bool | None
-    rephrased: bool
-    where: str
 
 
 def load(
@@ -106,9 +67,9 @@ def load(
     where, notes = f"{root}/{language}/{split}", dict[str, Note]()
     path = _path(benchmark.name, root, language, split)
     if path is None:
-        asked: list[_Asked] = _hub_rows(benchmark.name, str(root), language, split, where)
+        asked: list[Asked] = _hub_rows(benchmark.name, str(root), language, split, where)
     else:
-        asked, where = list(_read(path, notes)), str(path)
+        asked, where = list(read(path, notes)), str(path)
     if _one_for_all(benchmark.name, path, language):
         asked = [one for one in asked if split_of(one.title or one.context) == split]
     if benchmark.name == "tydiqa":
@@ -136,7 +97,7 @@ def load_file(path: Path, *, task: str, labels: Sequence[str], language: str = "
     notes: Notes = {}
     named = re.fullmatch(r"[\w-]+\.([a-z]{2,3})|(?:.*-context-)([a-z]{2})-question-.*", path.stem)
     told = (named.group(1) or named.group(2)) if named else ""
-    asked = list(_read(path, notes))
+    asked = list(read(path, notes))
     return _examples(asked, notes, language=language or told, where=str(path), split="")
 
 
@@ -224,105 +185,7 @@ def _one_for_all(name: str, path: Path | None, language: str) -> bool:
     return path.name in (f"{language}.json", f"xquad.{language}.json")
 
 
-def _read(path: Path, notes: Notes) -> Iterator[_Asked]:
-    """Gives the questions of a file, whichever its layout."""
-    lines = lines_of(path, notes)
-    text, source = "\n".join(lines), str(path)
-    if not text.strip():
-        raise DataError("the file is empty", where=source)
-    try:
-        page = json.loads(text)
-    except json.JSONDecodeError as error:
-        # A first line that is an object of its own makes it a file of one object a line.
-        if error.msg != "Extra data":
-            raise _broken(error, source, error.lineno) from error
-        page = None
-    if isinstance(page, dict) and "data" in page:
-        yield from _articles(page["data"], source)
-    elif page is None or (isinstance(page, dict) and "context" in page):
-        yield from _rows(lines, source)
-    else:
-        raise DataError(
-            "no questions in a known layout",
-            where=source,
-            found=f"a JSON {type(page).__name__}",
-            expected="an object with data, or one with context and question a line",
-        )
-
-
-def _broken(error: json.JSONDecodeError, source: str, line: int) -> DataError:
-    return DataError("the JSON is broken", where=f"{source}:{line}", found=error.msg)
-
-
-def _articles(articles: Any, source: str) -> Iterator[_Asked]:
-    number = 0
-    try:
-        for number, article in enumerate(articles):
-            title = str(article.get("title") or f"article {number}")
-            for paragraph in article["paragraphs"]:
-                for asked in paragraph["qas"]:
-                    where = f"{source}:{asked['id']}"
-                    yield _asked({**asked, "context": paragraph["context"]}, title, where)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            "not laid out as SQuAD",
-            where=f"{source}:data[{number}]",
-            found=f"{type(error).__name__}: {error}",
-            expected="data, paragraphs, context, qas, id, question",
-        ) from error
-
-
-def _rows(lines: Sequence[str], source: str) -> Iterator[_Asked]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise _broken(error, source, number) from error
-        yield _row(row, f"{source}:{number}")
-
-
-def _row(row: Any, where: str) -> _Asked:
-    if not isinstance(row, dict) or "context" not in row:
-        raise DataError(
-            "a line without a context", where=where, expected="context, question and answers"
-        )
-    return _asked(row, str(row.get("title") or ""), where)
-
-
-def _asked(row: dict[str, Any], title: str, where: str) -> _Asked:
-    """Makes one record of SQuAD's, the hub's and AfriQA's fields."""
-    answers = row.get("answers", row.get("answer_pivot"))
-    answers = [] if answers is None else answers
-    try:
-        if isinstance(answers, dict):
-            texts, starts = list(answers["text"]), list(answers["answer_start"])
-        else:
-            texts = [answer["text"] for answer in answers]
-            starts = [answer["answer_start"] for answer in answers]
-        # AfriQA leaves the place out where it has no context.
-        starts = starts or [-1] * len(texts)
-        if len(texts) != len(starts):
-            raise KeyError("a text or a place")
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            "answers without text and answer_start", where=where, found=repr(answers)[:80]
-        ) from error
-    return _Asked(
-        question=row.get("question", row.get("question_lang")),
-        context=row["context"],
-        texts=texts,
-        starts=starts,
-        id=str(row.get("id", "")),
-        title=title,
-        impossible=row.get("is_impossible"),
-        rephrased="answer_pivot" in row,
-        where=where,
-    )
-
-
-def _hub_rows(name: str, root: str, language: str, split: str, where: str) -> list[_Asked]:
+def _hub_rows(name: str, root: str, language: str, split: str, where: str) -> list[Asked]:
     context, _, asked = language.partition(".")
     config = {
         "xquad": f"xquad.{language}",
@@ -334,30 +197,15 @@ def _hub_rows(name: str, root: str, language: str, split: str, where: str) -> li
     if (Path(root) / language).is_dir():
         config = language
     table = load_hub(root, config, "dev" if name == "xquad" else split)
-    rows = [_row(row, f"{where}:{number}") for number, row in enumerate(table, start=1)]
+    rows = [row_of(row, f"{where}:{number}") for number, row in enumerate(table, start=1)]
     if name == "squad2":
         # The hub's copy says it by an empty list.
         return [replace(one, impossible=not one.texts) for one in rows]
-    return _titled(rows, where) if name == "xquad" else rows
-
-
-def _titled(rows: Sequence[_Asked], where: str) -> list[_Asked]:
-    if all(one.title for one in rows):
-        return list(rows)
-    contexts = list(dict.fromkeys(one.context for one in rows))
-    if len(contexts) != len(XQUAD_TITLES):
-        raise DataError(
-            "articles cannot be told apart: there is no title",
-            where=where,
-            found=f"{len(contexts)} contexts",
-            expected=f"a column title, or the {len(XQUAD_TITLES)} of XQuAD",
-        )
-    titles = dict(zip(contexts, XQUAD_TITLES, strict=True))
-    return [replace(one, title=titles[one.context]) for one in rows]
+    return titled(rows, where) if name == "xquad" else rows
 
 
 def _examples(
-    asked: Sequence[_Asked], notes: Notes, *, language: str, where: str, split: str
+    asked: Sequence[Asked], notes: Notes, *, language: str, where: str, split: str
 ) -> Examples:
     found = [_question(one, notes, language=language) for one in asked]
     questions = tuple(one for one in found if one is not None)
@@ -370,7 +218,7 @@ def _examples(
     return Examples(questions, ENDS, notes, "qa")
 
 
-def _question(one: _Asked, notes: Notes, *, language: str) -> Question | None:
+def _question(one: Asked, notes: Notes, *, language: str) -> Question | None:
     """Gives the question as an example; None where it is left out, with a note."""
     reason = ""
     if not isinstance(one.context, str) or not one.context.strip():
@@ -379,7 +227,7 @@ def _question(one: _Asked, notes: Notes, *, language: str) -> Question | None:
         reason = "question-blank"
     answers: list[Answer] = []
     if not reason and not one.impossible:
-        found = [_answer(one, *pair) for pair in zip(one.texts, one.starts, strict=True)]
+        found = [locate(one, *pair) for pair in zip(one.texts, one.starts, strict=True)]
         for mended in (mended for mended, _ in found if mended):
             note_at(notes, mended, one.where)
         answers = list(dict.fromkeys(answer for _, answer in found if answer))
@@ -399,104 +247,6 @@ def _question(one: _Asked, notes: Notes, *, language: str) -> Question | None:
         answerable=not one.impossible,
         where=one.where,
     )
-
-
-def _answer(one: _Asked, text: Any, start: Any) -> tuple[str, Answer | None]:
-    """Gives what had to be done, if anything, and the answer where it is in the context."""
-    if not isinstance(text, str) or not isinstance(start, int):
-        raise DataError(
-            "an answer needs a text and a whole number",
-            where=one.where,
-            found=f"{text!r} at {start!r}",
-        )
-    if not text.strip():
-        return "answer-blank", None
-    # A yes or no stands in a text by chance only; AfriQA finds some of them inside words.
-    if (start < 0 or one.rephrased) and text.strip().lower() in ("yes", "no"):
-        return "answer-not-in-context", None
-    if start >= 0 and one.context.startswith(text, start):
-        return "", Answer(text, start)
-    anywhere = _occurrences(one.context, text)
-    for reason, places in (
-        ("answer-moved", [place for place in anywhere if _whole(one.context, place)]),
-        ("answer-respelt", _respelt(one.context, text)),
-        ("answer-moved", anywhere if start >= 0 else []),
-    ):
-        if places:
-            place = min(places, key=lambda place: abs(place.start - start))
-            return reason, Answer(one.context[place.start : place.stop], place.start)
-    if start < 0 or one.rephrased:
-        return "answer-not-in-context", None
-    raise DataError(
-        "an answer is not in its context",
-        where=one.where,
-        found=repr(one.context[start : start + len(text)]) + f" at {start}",
-        expected=repr(text),
-        do="correct the answer, or delete the question",
-    )
-
-
-def _occurrences(context: str, text: str) -> list[range]:
-    found, start = [], context.find(text)
-    while start >= 0:
-        found.append(range(start, start + len(text)))
-        start = context.find(text, start + 1)
-    return found
-
-
-def _whole(context: str, place: range) -> bool:
-    """Whether the place neither begins nor ends inside a word."""
-    before = context[max(place.start - 1, 0) : place.start + 1] if place.start else ""
-    after = context[place.stop - 1 : place.stop + 1]
-    return not any(len(pair) == 2 and _one_word(*pair) for pair in (before, after))
-
-
-def _one_word(left: str, right: str) -> bool:
-    if unicodedata.category(right)[0] == "M":
-        return True
-    spaced = not is_unspaced(left) and not is_unspaced(right)
-    inner = left.isalnum() or unicodedata.category(left)[0] == "M"
-    return spaced and inner and right.isalnum()
-
-
-def _respelt(context: str, text: str) -> list[range]:
-    """Gives where the context has the letters and digits of the text, in whole words.
-
-    Compared are letters, digits and marks in NFKC without case; HTML entities are read.
-    """
-    wanted = "".join(key for key, _ in _keys(text))
-    if not wanted:
-        return []
-    keys = list(_keys(context))
-    key = "".join(part for part, _ in keys)
-    begins: dict[int, int] = {}
-    stops: dict[int, int] = {}
-    length = 0
-    for part, place in keys:
-        begins.setdefault(length, place.start)
-        length += len(part)
-        stops[length] = place.stop
-    places = [
-        range(begins[found.start], stops[found.stop])
-        for found in _occurrences(key, wanted)
-        if found.start in begins and found.stop in stops
-    ]
-    return [place for place in places if _whole(context, place)]
-
-
-def _keys(text: str) -> Iterator[tuple[str, range]]:
-    """Gives what is compared of each character with its marks, where that is anything."""
-    start = 0
-    while start < len(text):
-        entity = _ENTITY.match(text, start)
-        stop = entity.end() if entity else start + 1
-        while stop < len(text) and unicodedata.category(text[stop])[0] == "M":
-            stop += 1
-        plain = unicodedata.normalize("NFKC", unescape(text[start:stop])).casefold()
-        key = "".join(c for c in plain if c.isalnum() or unicodedata.category(c)[0] == "M")
-        if key:
-            yield key, range(start, stop)
-        start = stop
 
 
 def _record(

@@ -6,7 +6,6 @@ out; one span of the context as published, or none, is the answer. Position 0 of
 stands for "no answer".
 """
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +15,18 @@ from tokenizers import Tokenizer
 
 from limbeck.anatomy import unlimited
 from limbeck.errors import DataError, ModelError
-from limbeck.tasks.windows import IGNORED, PROBES, Window, check_scores, cut, with_scores
+from limbeck.tasks.pair_pieces import (
+    ContextPieces,
+    Frame,
+    context_pieces,
+    frame_of,
+    question_pieces,
+)
+from limbeck.tasks.windows import IGNORED, Window, check_scores, cut, with_scores
 
 MAX_ANSWER = 30
 """The longest answer, in pieces, that `decode` gives unless told otherwise (as in SQuAD)."""
 
-# Vowels and finals of conjoining Hangul, which join what stands before them as marks do.
-_HANGUL = range(0x1160, 0x1200)
 _NOTHING = float(np.finfo(np.float32).min)
 
 
@@ -162,12 +166,12 @@ def encode(
             the context.
     """
     tokenizer = unlimited(tokenizer)
-    frame = _frame(tokenizer)
+    frame = frame_of(tokenizer)
     stride = max_pieces // 4 if stride is None else stride
     room = max_pieces - frame.size
     cut(0, room=room - room // 2, stride=stride)
-    asked = _question_pieces((one.question for one in questions), tokenizer)
-    contexts = _context_pieces((one.context for one in questions), tokenizer)
+    asked = question_pieces((one.question for one in questions), tokenizer)
+    contexts = context_pieces((one.context for one in questions), tokenizer)
     windows = []
     for example, question in enumerate(questions):
         head = asked[question.question][: room // 2]
@@ -288,136 +292,7 @@ def identify(question: Question) -> tuple[str]:
     return (question.title or question.context,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The special pieces of a pair with their types, and the types of the two texts."""
-
-    before: list[int]
-    between: list[int]
-    after: list[int]
-    types: tuple[list[int], list[int], list[int]]
-    question_type: int
-    context_type: int
-
-    @property
-    def size(self) -> int:
-        return len(self.before) + len(self.between) + len(self.after)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Context:
-    """The pieces of a context, and the characters that each covers, all int64 [T]."""
-
-    ids: np.ndarray
-    begin: np.ndarray
-    stop: np.ndarray
-
-
-def _frame(tokenizer: Tokenizer) -> _Frame:
-    for probe in PROBES:
-        encoding = tokenizer.encode(probe, probe)
-        sides, ids, types = encoding.sequence_ids, encoding.ids, encoding.type_ids
-        if 0 in sides and 1 in sides:
-            break
-    else:
-        raise ModelError(
-            "the tokenizer finds no piece in any Latin letter or digit",
-            found=f"a vocabulary of {tokenizer.get_vocab_size()} pieces",
-        )
-    a, c = sides.index(0), sides.index(1)
-    b, d = len(sides) - sides[::-1].index(0), len(sides) - sides[::-1].index(1)
-    if a == 0 or b > c:
-        raise ModelError(
-            "the tokenizer does not make a pair of question and context",
-            found=" ".join(encoding.tokens),
-            expected="a special piece, the question, the context",
-            do="give the tokenizer a post-processor for pairs",
-        )
-    return _Frame(
-        before=ids[:a],
-        between=ids[b:c],
-        after=ids[d:],
-        types=(types[:a], types[b:c], types[d:]),
-        question_type=types[a],
-        context_type=types[c],
-    )
-
-
-def _question_pieces(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, list[int]]:
-    distinct = list(dict.fromkeys(texts))
-    plain = [unicodedata.normalize("NFC", text) for text in distinct]
-    encodings = tokenizer.encode_batch_fast(plain, add_special_tokens=False)
-    return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
-
-
-def _context_pieces(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, _Context]:
-    distinct = list(dict.fromkeys(texts))
-    mapped = [nfc_with_places(text) for text in distinct]
-    encodings = tokenizer.encode_batch([one.text for one in mapped], add_special_tokens=False)
-    contexts = {}
-    for text, one, encoding in zip(distinct, mapped, encodings, strict=True):
-        begin, stop = _trimmed(one.text, encoding.offsets)
-        kept = begin < stop
-        begin[kept], stop[kept] = one.begin[begin[kept]], one.stop[stop[kept] - 1]
-        begin[~kept] = stop[~kept] = IGNORED
-        contexts[text] = _Context(np.array(encoding.ids, dtype=np.int64), begin, stop)
-    return contexts
-
-
-def _trimmed(text: str, offsets: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Gives offsets without spaces at the ends, and with marks that no piece covers, [T] each."""
-    places = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-    following = len(text)
-    for i in range(len(places) - 1, -1, -1):
-        begin, stop = places[i].tolist()
-        while stop < following and unicodedata.category(text[stop])[0] == "M":
-            stop += 1
-        following = min(following, begin)
-        while begin < stop and text[begin].isspace():
-            begin += 1
-        while begin < stop and text[stop - 1].isspace():
-            stop -= 1
-        places[i] = begin, stop
-    return places[:, 0].copy(), places[:, 1].copy()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Mapped:
-    """A text in NFC, and the characters of the original that each of its characters stands for."""
-
-    text: str
-    begin: np.ndarray
-    stop: np.ndarray
-
-
-def nfc_with_places(text: str) -> Mapped:
-    """Gives the text in NFC and where its characters come from, int64 [characters] each.
-
-    A base character and its marks that NFC changes count as one: each character of the result
-    stands for all of them. NFC may also lengthen a text (Devanagari letters with a nukta).
-    """
-    if unicodedata.is_normalized("NFC", text):
-        places = np.arange(len(text), dtype=np.int64)
-        return Mapped(text, places, places + 1)
-    parts: list[str] = []
-    begins: list[int] = []
-    stops: list[int] = []
-    edges = [i for i, c in enumerate(text) if i == 0 or not _joins(c)]
-    for start, stop in zip(edges, [*edges[1:], len(text)], strict=True):
-        before = text[start:stop]
-        after = unicodedata.normalize("NFC", before)
-        same = before == after
-        parts.append(after)
-        begins += range(start, stop) if same else [start] * len(after)
-        stops += range(start + 1, stop + 1) if same else [stop] * len(after)
-    return Mapped("".join(parts), np.array(begins), np.array(stops))
-
-
-def _joins(character: str) -> bool:
-    return unicodedata.category(character)[0] == "M" or ord(character) in _HANGUL
-
-
-def _gold_run(question: Question, context: _Context) -> range | None:
+def _gold_run(question: Question, context: ContextPieces) -> range | None:
     """Gives the pieces that the first answer touches; None where there is none."""
     if not question.answers:
         return None
@@ -429,9 +304,9 @@ def _gold_run(question: Question, context: _Context) -> range | None:
 
 def _window(
     example: int,
-    frame: _Frame,
+    frame: Frame,
     head: list[int],
-    context: _Context,
+    context: ContextPieces,
     run: range,
     *,
     gold: range | None,
