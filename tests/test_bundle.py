@@ -1,12 +1,13 @@
 """Bundles: what torch answers, without torch; damaged ones and strange input are told."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -36,13 +38,13 @@ from limbeck.gates import Gate, fall
 from limbeck.judge import load_task_model
 from limbeck.recipe import read_recipe
 from limbeck.report import write_report
-from limbeck.rounding import matrices, quantized
+from limbeck.rounding import copied, matrices, quantized
 from limbeck.runtime import Predictor, load
 from limbeck.tasks import TASKS
 from limbeck.tasks.classification import LabelledText
 from limbeck.tasks.windows import Window
 from limbeck.tracing import inputs_of, to_onnx
-from test_encoder import PIECES, tiny_model
+from test_encoder import PIECES, shallow_model
 
 Call = Callable[..., Told]
 
@@ -50,6 +52,24 @@ Call = Callable[..., Told]
 needs_openvino = pytest.mark.skipif(not is_installed("openvino"), reason="needs limbeck[openvino]")
 
 STRANGE = ["", " ", "🙂 🙃", "שלום עולם", "a\0b", "e\u0301 ẹ́", "\u200f\u202eabc", "x" * 5000]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Trace a model once, which takes seconds: the same weights give the same graph."""
+    made: dict[str, onnx.ModelProto] = {}
+
+    def remembered(model: Any, *, head: str, windows: Sequence[Window]) -> onnx.ModelProto:
+        weights = b"".join(one.numpy().tobytes() for one in model.state_dict().values())
+        told = f"{head} {model.config._attn_implementation} {model.config.to_json_string()}"
+        place = hashlib.sha256(told.encode() + weights).hexdigest()
+        if place not in made:
+            made[place] = to_onnx(model, head=head, windows=windows)
+        return copied(made[place])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "to_onnx", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -505,13 +525,14 @@ def test_gates_that_do_not_open_are_told(model: Path, gate: Gate, monkeypatch: p
         other.classifier.weight.neg_()
     with pytest.raises(ExportError, match="does not answer as torch does.*% of the answers agree"):
         export(other, asked, gate, int8=False)
+    monkeypatch.setattr(exporting, "to_onnx", to_onnx)
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
     with pytest.raises(ExportError, match="modernbert with this head cannot be exported"):
         export(loaded, asked, gate, int8=False)
 
 
 def test_rounded_tables_are_as_near_as_8_bits_are():
-    loaded = tiny_model("bert", "tagging", vocab_size=9000)
+    loaded = shallow_model("bert", "tagging", vocab_size=9000)
     graph = to_onnx(loaded, head="tagging", windows=[window(5), window(9)])
     small = quantized(graph, keep=matrices(graph))
     assert not any(node.op_type == "MatMulInteger" for node in small.graph.node)
@@ -531,12 +552,13 @@ def window(pieces: int) -> Window:
 
 
 def test_products_are_named_after_their_modules():
-    graph = to_onnx(tiny_model("bert", "tagging"), head="tagging", windows=[window(5), window(9)])
+    loaded = shallow_model("bert", "tagging")
+    graph = to_onnx(loaded, head="tagging", windows=[window(5), window(9)])
     names = matrices(graph)
     assert "classifier" in names and "bert.encoder.layer.0.attention.self.query" in names
     assert not any(name.startswith("node_") for name in names)
     twice = to_onnx(
-        tiny_model("deberta-v2", "tagging"), head="tagging", windows=[window(5), window(9)]
+        shallow_model("deberta-v2", "tagging"), head="tagging", windows=[window(5), window(9)]
     )
     assert len({node.name for node in twice.graph.node}) == len(twice.graph.node)
 
@@ -556,7 +578,7 @@ OFTEN |= {("deberta-v2", "tagging")}
     [pytest.param(*one, marks=() if one in OFTEN else pytest.mark.slow) for one in EVERY],
 )
 def test_every_architecture_gives_in_a_graph_what_it_gives_in_torch(model_type: str, head: str):
-    loaded = tiny_model(model_type, head)
+    loaded = shallow_model(model_type, head)
     graph = to_onnx(loaded, head=head, windows=[window(5), window(9)])
     asked = [window(3), window(17), window(8), replace(window(8), example=1)]
     run = session(graph.SerializeToString(), inputs_of(loaded, head))

@@ -88,6 +88,11 @@ def tiny_model(model_type: str, head: str = "mlm", **changes: Any) -> PreTrained
     return model
 
 
+def shallow_model(model_type: str, head: str, **changes: Any) -> PreTrainedModel:
+    """A tiny model of two layers, for what takes its time by the layer."""
+    return tiny_model(model_type, head, **{ARCHITECTURES[model_type].depth: 2}, **changes)
+
+
 def _has_pooler(model_type: str, head: str) -> bool:
     return head == "none" and ARCHITECTURES[model_type].has_pooler
 

@@ -13,7 +13,7 @@ from limbeck.backends import Batch, read_of, session
 from limbeck.last_rows import drop_unread_rows, products_on_one_row
 from limbeck.rounding import dynamic, matrices, quantized
 from limbeck.tasks.windows import Window
-from test_encoder import PIECES, tiny_model
+from test_encoder import PIECES, shallow_model
 
 Traced = tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]
 DRAW = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def window(pieces: int) -> Window:
 def traced(model_type: str, attention: str = "eager", head: str = "text", **changes: str) -> Traced:
     """Give an architecture's graph of two layers with all rows, and as it is exported."""
     before = onnx.ModelProto()
-    model = tiny_model(model_type, head, **{ARCHITECTURES[model_type].depth: 2}, **changes)
+    model = shallow_model(model_type, head, **changes)
     model.set_attn_implementation(attention)
 
     def kept(graph: onnx.ModelProto) -> bool:
