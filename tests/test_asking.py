@@ -7,6 +7,7 @@ import pytest
 from limbeck.asking import as_conllu, read_line, told
 from limbeck.errors import DataError
 from limbeck.tasks import TASKS
+from limbeck.tasks.parsing import MOST_WORDS
 from limbeck.tasks.reading import Span
 
 
@@ -50,6 +51,13 @@ EMPTY = {
     "paraphrase": "\tx",
     "qa": '{"question": "", "context": "x"}',
 }
+
+
+def test_a_text_of_too_many_words_for_a_parser_is_told_and_a_tagger_reads_it():
+    line = "a " * (MOST_WORDS + 1)
+    with pytest.raises(DataError, match=r"x:1: more words than a parser.*10,001.*line of its own"):
+        read_line("parsing", line, "x:1")
+    assert len(read_line("pos", line, "x:1").example.words) == MOST_WORDS + 1
 
 
 def test_braces_are_text_where_they_hold_no_field_and_a_byte_order_mark_is_none():

@@ -128,6 +128,17 @@ def test_every_word_of_a_long_sentence_is_answered_once_by_a_tree(data, room, st
     assert [relation == "root" for _, relation in found] == [head == 0 for head, _ in found]
 
 
+def test_a_text_longer_than_a_stretch_has_one_root_on_which_the_others_hang(monkeypatch):
+    monkeypatch.setattr(parsing, "STRETCH", 4)
+    heads = (2, 0, 2, 3, 6, 2, 6, 7, 10, 2, 10)
+    one = ParsedSentence(("ab",) * len(heads), heads, ("det",) * len(heads))
+    windows = parsing.encode([one], unigram(), LABELS, max_pieces=20, stride=2)
+    (found,) = parsing.decode([one], windows, scored(windows, 4, noise=0.1), LABELS)
+    assert fault([head for head, _ in found]) is None
+    assert tuple(head for head, _ in found) == heads
+    assert [relation == "root" for _, relation in found] == [head == 0 for head in heads]
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_scores_that_say_the_tree_give_it_back(data):

@@ -10,7 +10,7 @@ from limbeck.corpus import word_places
 from limbeck.errors import DataError
 from limbeck.tasks import TASKS
 from limbeck.tasks.classification import LabelledText, is_blank
-from limbeck.tasks.parsing import ParsedSentence
+from limbeck.tasks.parsing import MOST_WORDS, ParsedSentence
 from limbeck.tasks.reading import Question, Span
 from limbeck.tasks.scores import spans
 from limbeck.tasks.tagging import TaggedSentence
@@ -50,18 +50,45 @@ def read_line(task: str, line: str, where: str) -> Asked:
         DataError: The line is not what the task is asked of.
     """
     line = line.rstrip("\r\n").removeprefix("\ufeff")
-    head = TASKS[task].head
-    if not line.strip():
-        return Asked(task, None, {"words": []} if head in ("tagging", "tree") else {"text": line})
     fields = _fields(line, where)
+    return read_text(task, line, where) if fields is None else read_fields(task, fields, where)
+
+
+def read_text(task: str, text: str, where: str) -> Asked:
+    """Read a text as it is, be it in braces: places are told in it.
+
+    Args:
+        task: A name of `TASKS`.
+        text: For pairs two with a tab between.
+        where: For messages.
+
+    Raises:
+        DataError: The task is not asked of a text alone, or half of a character is in it.
+    """
+    head = TASKS[task].head
+    if not text.strip():
+        return Asked(task, None, {"words": []} if head in ("tagging", "tree") else {"text": text})
     if head == "span":
-        return _question(task, fields, line, where)
-    if fields is None:
-        first, _, second = line.partition("\t") if task in PAIRS else (line, "", "")
-        fields = {"text": first} | ({"pair": second} if second else {})
-    if head == "text":
-        return _text(task, fields, where)
-    return _words(task, fields, where)
+        raise DataError(
+            "a question needs its context",
+            where=where,
+            found=text[:40],
+            expected='{"question": "…", "context": "…"}',
+        )
+    first, _, second = text.partition("\t") if task in PAIRS else (text, "", "")
+    return read_fields(task, {"text": first} | ({"pair": second} if second else {}), where)
+
+
+def read_fields(task: str, fields: Mapping[str, Any], where: str) -> Asked:
+    """Read the fields of an object, as `read_line` names them.
+
+    Raises:
+        DataError: They are not what the task is asked of.
+    """
+    head = TASKS[task].head
+    if head == "span":
+        return _question(task, fields, where)
+    return _text(task, fields, where) if head == "text" else _words(task, fields, where)
 
 
 def decoded(line: bytes, where: str) -> str:
@@ -87,10 +114,11 @@ def _fields(line: str, where: str) -> dict[str, Any] | None:
         return None
     try:
         found: dict[str, Any] = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if not re.match(r'\s*\{\s*"', line):
             return None
-        raise DataError("is no JSON", where=where, found=str(error)) from None
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError("is no JSON", where=where, found=why) from None
     return found
 
 
@@ -115,14 +143,7 @@ def _whole(text: str, name: str, where: str) -> str:
     return text
 
 
-def _question(task: str, fields: Mapping[str, Any] | None, line: str, where: str) -> Asked:
-    if fields is None:
-        raise DataError(
-            "a question needs its context",
-            where=where,
-            found=line[:40],
-            expected='{"question": "…", "context": "…"}',
-        )
+def _question(task: str, fields: Mapping[str, Any], where: str) -> Asked:
     question, context = (_string(fields, name, where) for name in ("question", "context"))
     is_empty = is_blank(question) or is_blank(context)
     example = None if is_empty else Question(question, context, where=where)
@@ -142,7 +163,12 @@ def _words(task: str, fields: Mapping[str, Any], where: str) -> Asked:
     if "words" in fields:
         words = fields["words"]
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise DataError("the field words is no list of texts", where=where, found=str(words))
+            raise DataError(
+                "the field words is no list of texts",
+                where=where,
+                found=_kinds(words),
+                expected='{"words": ["…", "…"]}',
+            )
         words = [_whole(word, "words", where) for word in words]
         repeated: dict[str, Any] = {"words": words}
     else:
@@ -150,8 +176,24 @@ def _words(task: str, fields: Mapping[str, Any], where: str) -> Asked:
         places = word_places(text)
         words = [text[start:stop] for start, stop in places]
         repeated = {"text": text, "words": words, "places": [list(place) for place in places]}
-    kind: Any = ParsedSentence if TASKS[task].head == "tree" else TaggedSentence
+    is_tree = TASKS[task].head == "tree"
+    if is_tree and len(words) > MOST_WORDS:
+        raise DataError(
+            "more words than a parser reads at once",
+            where=where,
+            found=f"{len(words):,}",
+            expected=f"at most {MOST_WORDS:,}",
+            do="put each sentence on a line of its own",
+        )
+    kind: Any = ParsedSentence if is_tree else TaggedSentence
     return Asked(task, kind(words=tuple(words), where=where) if words else None, repeated)
+
+
+def _kinds(found: Any) -> str:
+    """Give in words what stands where a list of texts should: any of it may be huge."""
+    if not isinstance(found, list):
+        return type(found).__name__
+    return "a list of " + ", ".join(sorted({type(one).__name__ for one in found}))
 
 
 def told(asked: Asked, prediction: Any) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from limbeck.artifact import check_new_folder, disk_errors, file_hash, key, write_json
 from limbeck.backends import USUAL
@@ -31,6 +31,9 @@ _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError,
 )  # fmt: skip
 _FILES = (RECORD, MODEL, TOKENIZER, CARD)
+_SMALL_BYTES, _MOST_SWOLLEN = 1 << 20, 100
+"""A file in an archive may be so many bytes and so many times what it is packed; weights hardly
+shrink, and a hundred is far more than text does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,14 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path looks like a bundle: a folder with its record, or a `.limbeck` file."""
-    return (path / RECORD).is_file() or (path.suffix == SUFFIX and path.is_file())
+    """Whether a path stands for a bundle, be it whole, damaged or missing, and not for a model.
+
+    A file, whatever its name; a name that ends with `.limbeck`; a folder with a record, or with a
+    graph and no model beside it.
+    """
+    if (path / RECORD).is_file() or path.is_file() or path.suffix == SUFFIX:
+        return True
+    return (path / MODEL).is_file() and not (path / "config.json").is_file()
 
 
 def bytes_on_disk(path: Path) -> int:
@@ -126,15 +135,12 @@ def read_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
         ArtifactError: It is missing or damaged, a newer limbeck's, or holds files that no bundle
             holds.
     """
-    files = _from_archive(path) if path.is_file() else _from_folder(path)
-    record = _record(files.pop(RECORD), path)
-    sums = record.pop("sha256")
+    record, files = _from_archive(path) if path.is_file() else _from_folder(path)
+    sums = record.pop("sha256", None)
     for name, content in files.items():
-        if sums.get(name) != hashlib.sha256(content).hexdigest():
+        if not isinstance(sums, dict) or sums.get(name) != hashlib.sha256(content).hexdigest():
             raise _damaged(path, name)
-    for name in ("labels", "inputs", "languages"):
-        record[name] = tuple(record[name])
-    return Bundle(**record), files
+    return _about(record, path), files
 
 
 def card(about: Bundle) -> str:
@@ -155,8 +161,10 @@ def card(about: Bundle) -> str:
         told = found["int8"]
         kept = f"; kept in 32 bits: {', '.join(told['kept'])}" if told["kept"] else ""
         alone = ""
-        if told["fall"] > told["tolerance"]:
-            alone = f"; more than {100 * told['tolerance']:.2f} below, but by one of them alone"
+        over = 100 * (told["fall"] - told["tolerance"])
+        if over > 0.005:
+            alone = f"; {over:.2f} more than the {100 * told['tolerance']:.2f} allowed, which is "
+            alone += "no more than one of them makes"
         lines.append(
             f"- In 8 bits {told['metric']} is {100 * told['int8']:.2f}, in 32 bits "
             f"{100 * told['fp32']:.2f} (n = {told['n']}{alone}){kept}"
@@ -200,19 +208,22 @@ def _damaged(path: Path, name: str) -> ArtifactError:
     )
 
 
-def _from_folder(path: Path) -> dict[str, bytes]:
+def _from_folder(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not path.is_dir():
         raise ArtifactError("no such bundle", where=str(path), expected="a folder or a .limbeck")
     try:
-        return {name: (path / name).read_bytes() for name in _FILES}
+        record = _record((path / RECORD).read_bytes(), path)
+        return record, {name: (path / name).read_bytes() for name in _FILES if name != RECORD}
     except OSError as error:
         raise _missing(path, Path(str(error.filename)).name) from None
 
 
-def _from_archive(path: Path) -> dict[str, bytes]:
+def _from_archive(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            # Nothing is unpacked to disk, and no name but a bundle's own is read.
+            # Nothing is unpacked to disk, and no name but a bundle's own is read. The record comes
+            # first: a newer bundle may hold more.
+            record = _record(_unpacked(archive, RECORD), path)
             strange = [name for name in archive.namelist() if name not in _FILES]
             if strange:
                 raise ArtifactError(
@@ -221,7 +232,7 @@ def _from_archive(path: Path) -> dict[str, bytes]:
                     found=repr(strange[0]),
                     expected=", ".join(_FILES),
                 )
-            return {name: archive.read(name) for name in _FILES}
+            return record, {name: _unpacked(archive, name) for name in _FILES if name != RECORD}
     except KeyError as error:
         name = next((name for name in _FILES if name in str(error)), str(error))
         raise _missing(path, name) from None
@@ -232,6 +243,14 @@ def _from_archive(path: Path) -> dict[str, bytes]:
             found=str(error),
             do="fetch or export it again",
         ) from None
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Give a file's content, but for one that would swell out of all proportion."""
+    entry = archive.getinfo(name)
+    if entry.file_size > _SMALL_BYTES + _MOST_SWOLLEN * entry.compress_size:
+        raise zipfile.BadZipFile(f"{name} would unpack to {entry.file_size:,} bytes")
+    return archive.read(name)
 
 
 def _missing(path: Path, name: str) -> ArtifactError:
@@ -253,6 +272,8 @@ def _record(content: bytes, path: Path) -> dict[str, Any]:
         raise ArtifactError(
             "the bundle's record cannot be read", where=where, found=str(error)
         ) from None
+    if version < 1:
+        raise ArtifactError("the bundle's record cannot be read", where=where, found=f"{version}")
     if version > FORMAT:
         raise ArtifactError(
             "the bundle is a newer limbeck's",
@@ -265,3 +286,34 @@ def _record(content: bytes, path: Path) -> dict[str, Any]:
         raise _damaged(path, RECORD)
     del record["record"]
     return dict(record)
+
+
+def _about(record: Mapping[str, Any], path: Path) -> Bundle:
+    """Give what a record says.
+
+    Raises:
+        ArtifactError: A field is missing, strange or of another kind.
+    """
+    known = {one.name: one for one in fields(Bundle)}
+    needed = {name for name, one in known.items() if one.default_factory is one.default is MISSING}
+    wrong = [f"no {name}" for name in sorted(needed - record.keys())]
+    for name, value in record.items():
+        if name not in known:
+            wrong.append(f"a field {name}")
+        elif not _is_of_kind(value, known[name].type):
+            wrong.append(f"{name} is of another kind")
+    if wrong:
+        raise ArtifactError(
+            "the bundle's record is not as limbeck writes it",
+            where=f"{path}: {RECORD}",
+            found=", ".join(wrong),
+            do="export it again, or upgrade limbeck",
+        )
+    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+    return Bundle(**{**record, **lists})
+
+
+def _is_of_kind(value: Any, kind: Any) -> bool:
+    if kind == tuple[str, ...]:
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, get_origin(kind) or kind)

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Nothing here imports torch."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -307,6 +308,8 @@ def predict(
         raise ModelError(
             "only a parser's answers are trees", where="--conllu", found=loaded.task.name
         )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # data, whatever the terminal's locale
     with _lines(file) as lines:
         batch = 1 if str(file) == "-" else 64
         answers = answer_lines(loaded, lines, source=str(file), batch=batch, n_best=n_best)

@@ -16,7 +16,7 @@ from typing import Any
 from limbeck.asking import decoded
 from limbeck.backends import check_known, is_installed, not_installed
 from limbeck.bench import Cost, by_length, calm_environment, percentiles
-from limbeck.bundle import SUFFIX, bytes_on_disk, is_bundle
+from limbeck.bundle import bytes_on_disk, is_bundle
 from limbeck.corpus import read_texts
 from limbeck.doctor import machine
 from limbeck.errors import DataError, ModelError, RecipeError
@@ -208,8 +208,7 @@ def with_shares(told: dict[str, Any]) -> dict[str, Any]:
 
 def _place(model: str) -> Path:
     path = Path(model)
-    # What should be a bundle is no hub id, whether it is there or not.
-    return path if is_bundle(path) or path.suffix == SUFFIX else model_folder(model)
+    return path if is_bundle(path) else model_folder(model)
 
 
 def _names(models: Sequence[Path]) -> list[str]:

@@ -7,7 +7,6 @@ A `Predictor` may be shared by threads. The same input gives the same answer wha
 it: each window is read by itself, for activations in 8 bits are rounded by the largest of a batch.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from limbeck.answering import TaskModel, outputs_by
-from limbeck.asking import read_line, told
+from limbeck.asking import Asked, read_fields, read_text, told
 from limbeck.backends import BACKENDS, Reader, check_known
 from limbeck.bundle import MODEL, TOKENIZER, Bundle, read_bundle
 from limbeck.errors import ArtifactError, DataError, LimbeckError, RecipeError
@@ -42,7 +41,8 @@ class Predictor:
         """Answer texts, or objects as the lines of `limbeck predict` are.
 
         Args:
-            inputs: Each a text, or such as `{"words": […]}`, `{"question": …, "context": …}`.
+            inputs: Each a text, as it is, or such as `{"words": […]}`, `{"question": …,
+                "context": …}`.
 
         Returns:
             One answer an input, as `limbeck predict` prints them.
@@ -50,31 +50,27 @@ class Predictor:
         Raises:
             DataError: An input is not what the task is asked of.
         """
-        if isinstance(inputs, str):
-            raise DataError("is one text", found=repr(inputs[:40]), expected="a list of texts")
-        lines = [_line(one, number) for number, one in enumerate(inputs)]
+        if isinstance(inputs, str | Mapping):
+            kind = "text" if isinstance(inputs, str) else "object"
+            shown = inputs[:40] if isinstance(inputs, str) else ", ".join(map(str, inputs))
+            raise DataError(f"is one {kind}", found=repr(shown), expected=f"a list of {kind}s")
         task = self.model.task.name
-        asked = [
-            read_line(task, line.replace("\n", " "), f"input {i}") for i, line in enumerate(lines)
-        ]
+        asked = [_read(task, one, f"input {number}") for number, one in enumerate(inputs)]
         found = iter(self.model.answer([one.example for one in asked if one.example is not None]))
         return [told(one, None if one.example is None else next(found)) for one in asked]
 
 
-def _line(one: Any, number: int) -> str:
+def _read(task: str, one: Any, where: str) -> Asked:
     if isinstance(one, str):
-        return one
-    if not isinstance(one, Mapping):
-        raise DataError(
-            "is neither a text nor an object",
-            where=f"input {number}",
-            found=type(one).__name__,
-            expected='such as "…" or {"words": […]}',
-        )
-    try:
-        return json.dumps(dict(one))
-    except TypeError as error:
-        raise DataError("is no JSON", where=f"input {number}", found=str(error)) from None
+        return read_text(task, one, where)
+    if isinstance(one, Mapping):
+        return read_fields(task, one, where)
+    raise DataError(
+        "is neither a text nor an object",
+        where=where,
+        found=type(one).__name__,
+        expected='such as "…" or {"words": […]}',
+    )
 
 
 def load(path: str | Path, *, threads: int = 0, backend: str | None = None) -> Predictor:

@@ -20,6 +20,12 @@ from limbeck.tasks.windows import IGNORED, Window, check_scores, with_scores, wo
 
 _DECIMALS = 5
 """Of an arc's score, a logarithm in 32 bits, beyond which there is only rounding."""
+STRETCH = 500
+"""Words whose best tree is sought together: seconds where it is hardest, and more with the square.
+No sentence of a treebank is so long; of a longer text the trees of its stretches hang on the first.
+"""
+MOST_WORDS = 10_000
+"""Words of one text that are read at all: their scores fill a gigabyte."""
 
 Tree = tuple[tuple[int, str], ...]
 """Head (0 is the root, else a word counted from 1) and relation of every word."""
@@ -138,7 +144,8 @@ def decode(
 
     The scores of a word come from the window that owns it. A head not seen there is taken only
     where no tree can do without. The relation `root` goes to the root word and to no other, where
-    it is among the labels at all.
+    it is among the labels at all. A text longer than `STRETCH` has a tree for each stretch, all
+    but the first hung on the first one's root.
 
     Args:
         examples: What was encoded.
@@ -247,17 +254,14 @@ def _tree(
     example: ParsedSentence, answers: list[tuple[Window, np.ndarray]], labels: Sequence[str]
 ) -> Tree:
     count = len(example.words)
-    arcs = np.full((count, count + 1), np.nan)
-    for window, scores in answers:
-        words, owned = window.marks["words"], window.marks["owned"] == 1
-        arcs[np.ix_(words[owned], [0, *(words + 1)])] = scores[owned, :, 0]
-    if np.isnan(arcs).all(axis=1).any():
-        raise ModelError(
-            "a word got no answer: these are not the windows of these sentences",
-            where=example.where,
-        )
-    # Arcs that rounding alone tells apart are equal: torch and a bundle choose the same tree.
-    heads = maximum_tree(_with_unseen(arcs.round(_DECIMALS)))
+    parts = [
+        _heads(range(start, min(count, start + STRETCH)), answers, example.where)
+        for start in range(0, count, STRETCH)
+    ]
+    if not parts:
+        return ()
+    root = int(np.flatnonzero(parts[0] == 0)[0]) + 1
+    heads = np.concatenate([parts[0], *(np.where(one == 0, root, one) for one in parts[1:])])
     is_root = np.array([label.partition(":")[0] == "root" for label in labels], dtype=bool)
     if count > 1 and is_root.all():
         raise ModelError(
@@ -276,6 +280,25 @@ def _tree(
             wanted = is_root if heads[word] == 0 and is_root.any() else ~is_root
             relations[word] = labels[int(np.where(wanted, found, -np.inf).argmax())]
     return tuple((int(head), relation) for head, relation in zip(heads, relations, strict=True))
+
+
+def _heads(stretch: range, answers: list[tuple[Window, np.ndarray]], where: str) -> np.ndarray:
+    """Gives the heads of the best tree of a stretch, counted in the whole text; 0 for its root."""
+    arcs = np.full((len(stretch), len(stretch) + 1), np.nan)
+    for window, scores in answers:
+        words = window.marks["words"]
+        inside = (words >= stretch.start) & (words < stretch.stop)
+        owned = inside & (window.marks["owned"] == 1)
+        columns = np.concatenate([[True], inside])
+        places = words[inside] - stretch.start + 1
+        arcs[np.ix_(words[owned] - stretch.start, [0, *places])] = scores[owned][:, columns, 0]
+    if np.isnan(arcs).all(axis=1).any():
+        raise ModelError(
+            "a word got no answer: these are not the windows of these sentences", where=where
+        )
+    # Arcs that rounding alone tells apart are equal: torch and a bundle choose the same tree.
+    heads = maximum_tree(_with_unseen(arcs.round(_DECIMALS)))
+    return np.where(heads == 0, 0, heads + stretch.start)
 
 
 def _with_unseen(arcs: np.ndarray) -> np.ndarray:
