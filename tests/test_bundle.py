@@ -21,7 +21,7 @@ import torch
 
 import limbeck as package
 from conftest import Finished, Told
-from limbeck import backends, candidates, pipeline
+from limbeck import backends, candidates, pipeline, rounding
 from limbeck import export as exporting
 from limbeck.answering import TaskModel, outputs_by
 from limbeck.architectures import ARCHITECTURES
@@ -476,6 +476,27 @@ def test_a_matrix_that_8_bits_would_break_stays_in_32(model: Path, gate: Gate, q
     assert found["fall"] <= 0.02 and made.precision == "int8"
     assert {"model.layers.0.mlp.Wi", "classifier"} <= set(found["kept"]), "the head is small"
     assert found["quantization"] == quantization
+
+
+def test_a_table_that_8_bits_would_break_stays_in_32(
+    model: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(graph: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+        small = copied(graph)
+        for one in small.graph.initializer:
+            if one.name in names:
+                nothing = np.zeros(tuple(one.dims), dtype=np.float32)
+                one.CopyFrom(onnx.numpy_helper.from_array(nothing, one.name))
+        return small
+
+    monkeypatch.setattr(rounding, "LARGE_ENTRIES", 1000)
+    for one in (rounding, exporting):
+        monkeypatch.setattr(one, "short_tables", broken)
+    loaded = load_encoder(model, head="tagging", attention="sdpa")
+    made = export(loaded, asked_of(loaded, model), Gate(gate.labelled), int8=True, tolerance=0.1)
+    told = made.found["int8"]
+    assert made.precision == "int8" and told["fall"] <= 0.1
+    assert any(name.endswith("tok_embeddings.weight") for name in told["kept"]), told["kept"]
 
 
 @pytest.mark.parametrize(("worse", "better", "least"), [(1, 0, 0.0), (2, 0, 0.05), (3, 2, 0.0)])

@@ -66,6 +66,8 @@ def export(
     if "int8" in found:
         told = found["int8"]
         print(f"{told['metric']}: {100 * told['int8']:.2f}, in 32 bits {100 * told['fp32']:.2f}")
+        if told["kept"]:
+            print(f"kept in 32 bits: {', '.join(told['kept'])}")
     for row in found.get("tried", ()):
         print(f"tried: {trial(row)}")
 

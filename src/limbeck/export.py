@@ -40,7 +40,9 @@ from limbeck.rounding import (
     matrices,
     quantized,
     ranges_of,
+    short_tables,
     static,
+    tables,
 )
 from limbeck.smoothing import smoothed
 from limbeck.tasks.windows import Window
@@ -49,7 +51,7 @@ from limbeck.tracing import inputs_of, to_onnx
 log = logging.getLogger(__name__)
 
 _MOST_KEPT = 8
-"""Matrices kept in 32 bits before it is given up."""
+"""Matrices and tables kept in 32 bits before it is given up."""
 CRUDE = 0.05
 """Share of its own size by which a product may be off in 8 bits; more, and the matrix stays in 32.
 What it gains stands in results/bundles.md.
@@ -319,7 +321,7 @@ def _in_8_bits(
                 "in 8 bits the model loses too much",
                 where=told["metric"],
                 found=f"{100 * told['int8']:.2f} against {100 * told['fp32']:.2f} in 32 bits, "
-                f"with {len(kept)} matrices kept in 32 bits",
+                f"with {len(kept)} matrices and tables kept in 32 bits",
                 expected=f"a fall of at most {100 * tolerance:.2f} points",
                 do="export with --no-int8, or allow more with --tolerance",
             )
@@ -404,12 +406,16 @@ def _by_damage(
     windows: Sequence[Window],
     way: _Way,
 ) -> list[str]:
-    """Rank matrices by how far the scores move if that one alone is rounded, most first."""
+    """Rank matrices and tables by how far the scores move if one alone is rounded, most first."""
     exact, moved = made.model.outputs(windows), {}
-    for name in matrices(made.graph):
+    alone: dict[str, Callable[[], onnx.ModelProto]] = {
+        **{one: partial(way.rounding, made.graph, [one]) for one in matrices(made.graph)},
+        **{one: partial(short_tables, made.graph, [one]) for one in tables(made.graph)},
+    }
+    for name, graph in alone.items():
         if name in way.crude:
             continue
-        found = ask(way.rounding(made.graph, [name])).outputs(windows)
+        found = ask(graph()).outputs(windows)
         apart = [np.abs(a - b).ravel() for a, b in zip(exact, found, strict=True)]
         moved[name] = float(np.concatenate(apart).mean())
     return sorted(moved, key=lambda name: -moved[name])

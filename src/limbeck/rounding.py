@@ -6,6 +6,7 @@ Static: by ranges found beforehand on real sentences, which OpenVINO too runs in
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,20 @@ def matrices(graph: onnx.ModelProto) -> list[str]:
         node.name
         for node in graph.graph.node
         if node.op_type == "MatMul" and node.input[1] in constants
+    ]
+
+
+def tables(graph: onnx.ModelProto) -> list[str]:
+    """Give the names of the tables that are looked up in by row and are worth 8 bits."""
+    stored = {one.name: one for one in graph.graph.initializer}
+    uses = Counter(name for node in graph.graph.node for name in node.input)
+    return [
+        node.input[0]
+        for node in graph.graph.node
+        if node.op_type == "Gather"
+        and uses[node.input[0]] == 1
+        and node.input[0] in stored
+        and _is_table(node, stored[node.input[0]])
     ]
 
 
@@ -221,13 +236,11 @@ def quantized(
 
     Args:
         graph: In 32 bits; it is not touched.
-        keep: Names of `matrices` that stay as they are.
-        rounding: How the others are rounded. Tables of embeddings get a scale for each row and a
-            factor for each column, which loses next to nothing.
+        keep: Names of `matrices` and `tables` that stay as they are.
+        rounding: How the other matrices are rounded.
     """
     small = rounding(graph, [one for one in matrices(graph) if one not in keep])
-    _shorten_tables(small)
-    return small
+    return short_tables(small, [one for one in tables(graph) if one not in keep])
 
 
 def copied(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -280,20 +293,21 @@ def drop_unused(graph: onnx.ModelProto) -> None:
     graph.graph.initializer.extend(left)
 
 
-def _shorten_tables(graph: onnx.ModelProto) -> None:
-    """Store tables that are looked up in by row as int8: a scale a row, a factor a column."""
-    tables = {one.name: one for one in graph.graph.initializer}
-    nodes = list(graph.graph.node)
-    users: dict[str, list[Any]] = {}
-    for node in nodes:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
+def short_tables(graph: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Give a graph with tables in 8 bits, a scale a row and a factor a column: little is lost.
+
+    Args:
+        graph: It is not touched.
+        names: Of `tables`.
+    """
+    small = copied(graph)
+    stored = {one.name: one for one in small.graph.initializer}
     made: list[Any] = []
-    for node in nodes:
-        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or not _is_table(node, table) or len(users[table.name]) > 1:
+    for node in small.graph.node:
+        if node.op_type != "Gather" or node.input[0] not in names:
             made.append(node)
             continue
+        table = stored[node.input[0]]
         rows = numpy_helper.to_array(table)
         # Some columns are several times larger than the others; a row has one step for all.
         factors = np.maximum(np.sqrt(np.square(rows).mean(axis=0)), _LEAST)
@@ -301,10 +315,10 @@ def _shorten_tables(graph: onnx.ModelProto) -> None:
         scale = np.maximum(np.abs(even).max(axis=1, keepdims=True), _LEAST) / 127
         short = np.rint(even / scale).astype(np.int8)
         name = table.name
-        graph.graph.initializer.remove(table)
+        small.graph.initializer.remove(table)
         for part, value in (("int8", short), ("scale", scale), ("factors", factors)):
             kept = value if part == "int8" else value.astype(np.float32)
-            graph.graph.initializer.append(numpy_helper.from_array(kept, f"{name}.{part}"))
+            small.graph.initializer.append(numpy_helper.from_array(kept, f"{name}.{part}"))
         index, out = node.input[1], node.output[0]
         made += [
             helper.make_node("Gather", [f"{name}.int8", index], [f"{out}.int8"]),
@@ -313,8 +327,9 @@ def _shorten_tables(graph: onnx.ModelProto) -> None:
             helper.make_node("Mul", [f"{out}.wide", f"{out}.scale"], [f"{out}.even"]),
             helper.make_node("Mul", [f"{out}.even", f"{name}.factors"], [out]),
         ]
-    del graph.graph.node[:]
-    graph.graph.node.extend(made)
+    del small.graph.node[:]
+    small.graph.node.extend(made)
+    return small
 
 
 def _is_table(node: Any, table: Any) -> bool:
