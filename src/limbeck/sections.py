@@ -321,8 +321,8 @@ class Student(Section):
         "Share of each feed-forward block's neurons that stay: those that add most on the corpora. "
         "If not given, what `size` says: all, or a quarter.",
         unit="share",
-        reason="S1 and S2 keep all; a quarter cost no score that could be told on four tasks, "
-        "half a point of POS with another teacher (results/narrow.md)",
+        reason="S1 and S2 keep all; a quarter cost at most 0.4 points on four tasks, half a point "
+        "of POS with another teacher (results/narrow.md)",
         gt=0,
         le=1,
     )
