@@ -21,7 +21,7 @@ PARITY = 0.995
 TOLERANCE = 0.005
 """Most that a score may fall in 8 bits, unless another is given."""
 ONE_EXAMPLE = 0.05
-"""Most that a score may fall where the tolerance is exceeded by less than one example makes."""
+"""Most that a score may fall where it exceeds the tolerance by no more than one example makes."""
 _NOISE = 1e-9
 """Of sums of shares: a fall of exactly the tolerance is within it."""
 
