@@ -268,12 +268,12 @@ def _record(content: bytes, path: Path) -> dict[str, Any]:
     try:
         record = json.loads(content)
         version = int(record.pop("format"))
+        if version < 1:
+            raise ValueError(version)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             "the bundle's record cannot be read", where=where, found=str(error)
         ) from None
-    if version < 1:
-        raise ArtifactError("the bundle's record cannot be read", where=where, found=f"{version}")
     if version > FORMAT:
         raise ArtifactError(
             "the bundle is a newer limbeck's",

@@ -40,7 +40,6 @@ from limbeck.rounding import (
     matrices,
     quantized,
     ranges_of,
-    short_tables,
     static,
     tables,
 )
@@ -408,14 +407,13 @@ def _by_damage(
 ) -> list[str]:
     """Rank matrices and tables by how far the scores move if one alone is rounded, most first."""
     exact, moved = made.model.outputs(windows), {}
-    alone: dict[str, Callable[[], onnx.ModelProto]] = {
-        **{one: partial(way.rounding, made.graph, [one]) for one in matrices(made.graph)},
-        **{one: partial(short_tables, made.graph, [one]) for one in tables(made.graph)},
-    }
-    for name, graph in alone.items():
+    suspects = [*matrices(made.graph), *tables(made.graph)]
+    for name in suspects:
         if name in way.crude:
             continue
-        found = ask(graph()).outputs(windows)
+        others = [one for one in suspects if one != name]
+        alone = quantized(made.graph, keep=others, rounding=way.rounding)
+        found = ask(alone).outputs(windows)
         apart = [np.abs(a - b).ravel() for a, b in zip(exact, found, strict=True)]
         moved[name] = float(np.concatenate(apart).mean())
     return sorted(moved, key=lambda name: -moved[name])

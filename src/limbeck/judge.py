@@ -111,16 +111,14 @@ def answer_lines(
         DataError: A line is not what the task is asked of; the answers before it were given.
     """
     numbered = enumerate(lines, start=1)
-    mistake: DataError | None = None
-    is_over = False
-    while not is_over and mistake is None:
+    while True:
         asked: list[Asked] = []
+        mistake: DataError | None = None
         try:
             for number, line in islice(numbered, batch):
                 asked.append(read_line(model.task.name, line, f"{source}:{number}"))
         except DataError as error:  # of the line, or of what gives the lines
             mistake = error
-        is_over = len(asked) < batch
         examples = [one.example for one in asked if one.example is not None]
         ranked = model.n_best(examples, count=n_best) if n_best else []
         found = iter(model.first_of(ranked) if n_best else model.answer(examples))
@@ -130,8 +128,10 @@ def answer_lines(
             if n_best:
                 answer["answers"] = [] if one.example is None else list(map(placed, next(more)))
             yield json.dumps(answer, ensure_ascii=False)
-    if mistake is not None:
-        raise mistake
+        if mistake is not None:
+            raise mistake
+        if len(asked) < batch:
+            return
 
 
 def evaluate_file(model: str | Path, *, task: str, file: Path, language: str) -> Scores:

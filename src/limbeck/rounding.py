@@ -240,7 +240,8 @@ def quantized(
         rounding: How the other matrices are rounded.
     """
     small = rounding(graph, [one for one in matrices(graph) if one not in keep])
-    return short_tables(small, [one for one in tables(graph) if one not in keep])
+    _shorten_tables(small, [one for one in tables(graph) if one not in keep])
+    return small
 
 
 def copied(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -293,17 +294,11 @@ def drop_unused(graph: onnx.ModelProto) -> None:
     graph.graph.initializer.extend(left)
 
 
-def short_tables(graph: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Give a graph with tables in 8 bits, a scale a row and a factor a column: little is lost.
-
-    Args:
-        graph: It is not touched.
-        names: Of `tables`.
-    """
-    small = copied(graph)
-    stored = {one.name: one for one in small.graph.initializer}
+def _shorten_tables(graph: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Store some of a graph's `tables` as int8: a scale a row, a factor a column."""
+    stored = {one.name: one for one in graph.graph.initializer}
     made: list[Any] = []
-    for node in small.graph.node:
+    for node in graph.graph.node:
         if node.op_type != "Gather" or node.input[0] not in names:
             made.append(node)
             continue
@@ -315,10 +310,10 @@ def short_tables(graph: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
         scale = np.maximum(np.abs(even).max(axis=1, keepdims=True), _LEAST) / 127
         short = np.rint(even / scale).astype(np.int8)
         name = table.name
-        small.graph.initializer.remove(table)
+        graph.graph.initializer.remove(table)
         for part, value in (("int8", short), ("scale", scale), ("factors", factors)):
             kept = value if part == "int8" else value.astype(np.float32)
-            small.graph.initializer.append(numpy_helper.from_array(kept, f"{name}.{part}"))
+            graph.graph.initializer.append(numpy_helper.from_array(kept, f"{name}.{part}"))
         index, out = node.input[1], node.output[0]
         made += [
             helper.make_node("Gather", [f"{name}.int8", index], [f"{out}.int8"]),
@@ -327,9 +322,8 @@ def short_tables(graph: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
             helper.make_node("Mul", [f"{out}.wide", f"{out}.scale"], [f"{out}.even"]),
             helper.make_node("Mul", [f"{out}.even", f"{name}.factors"], [out]),
         ]
-    del small.graph.node[:]
-    small.graph.node.extend(made)
-    return small
+    del graph.graph.node[:]
+    graph.graph.node.extend(made)
 
 
 def _is_table(node: Any, table: Any) -> bool:

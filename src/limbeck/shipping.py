@@ -7,7 +7,7 @@ from typing import Any
 from limbeck.asking import decoded, read_line
 from limbeck.backends import USUAL
 from limbeck.benchmarks import load_file
-from limbeck.bundle import is_bundle
+from limbeck.bundle import is_bundle, read_bundle
 from limbeck.candidates import candidates
 from limbeck.errors import DataError, RecipeError
 from limbeck.hub import model_folder
@@ -49,6 +49,7 @@ def ship(
     from limbeck.gates import TOLERANCE, Gate
 
     if is_bundle(Path(model)):
+        read_bundle(Path(model))  # tells what stands for one and is none
         raise RecipeError("this is a bundle already", where=model)
     candidates(int8=int8, backend=backend, quantization=quantization)
     folder = model_folder(model)
